@@ -1,0 +1,224 @@
+"""twistd's options, and from options to a service. Whatever is wrong ends here, in one line.
+
+Nothing in this module imports the reactor before a service is made, so that ``twistd --reactor`` works.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import platform
+import re
+import sys
+from typing import ClassVar, Literal, NoReturn
+
+from twisted.application.service import IService
+from twisted.copyright import version as twisted_version
+from twisted.python import usage
+
+from echosvc import __version__
+from echosvc.errors import EchosvcError, InvalidOption, UserError
+from echosvc.listeners import ListenerSettings
+from echosvc.service import open_service
+from echosvc.settings import Settings
+
+__all__ = ["DEFAULT_PORT", "Options", "makeService"]
+
+#: Port 7 (RFC 862) needs privileges; 8007 is as near as an ordinary user comes.
+DEFAULT_PORT = 8007
+
+_HELP = """\
+Serves echo (RFC 862) over TCP and UDP: every byte and every datagram goes back where it came from.
+Without options: port {port}, on every address, IPv4 and IPv6.
+
+Examples:
+  twistd -n echosvc --port 8080             stay in the foreground, log to the terminal
+  twistd -n echosvc -p 0                    one free number for TCP and UDP; the log says which
+  twistd -n echosvc -i 127.0.0.1 -i ::1     this machine only
+  twistd -n echosvc --udp-port off          TCP only
+  twistd --pidfile=/run/echosvc.pid --logfile=/var/log/echosvc.log --uid=nobody echosvc -p 7
+                                            daemon on RFC 862's own port, without root's rights
+
+Then:
+  printf hello | nc -N localhost {port}       echosvc talk localhost {port}       echosvc ping localhost {port}
+
+Exit codes: 0 stopped by SIGTERM, 64 usage, 69 port in use, 71 no such address or other system error,
+77 not permitted."""
+
+
+class Options(usage.Options):
+    """What `twistd echosvc` can be told.
+
+    Attributes:
+        settings: What the options say, once they are parsed.
+    """
+
+    synopsis = "[options]"
+
+    optParameters: ClassVar[list[list[object]]] = [
+        ["port", "p", str(DEFAULT_PORT), "Port of echo, TCP and UDP; 0 takes one free number for both."],
+        ["tcp-port", None, None, "Another port for TCP; 'off' leaves TCP out."],
+        ["udp-port", None, None, "Another port for UDP; 'off' leaves UDP out."],
+        ["backlog", None, "1024", "TCP connections that may wait to be accepted."],
+        ["rcvbuf", None, str(4 * 1024 * 1024), "Bytes of datagrams that may wait to be read."],
+        [
+            "close-timeout",
+            None,
+            "60",
+            "Seconds without progress after which a closing connection, whose peer does not read, is aborted.",
+        ],
+    ]
+
+    settings: Settings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._interfaces: list[str] = []
+
+    def opt_interface(self, address: str) -> None:
+        """Address to listen on, repeatable; default: every address. 0.0.0.0 is IPv4 alone, :: IPv6 alone."""
+        if address in self._interfaces:
+            raise InvalidOption("--interface", address, "given twice")
+        self._interfaces.append(_interface(address))
+
+    opt_i = opt_interface
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(  # noqa: T201  # asked for
+            f"echosvc {__version__} (Twisted {twisted_version}, Python {platform.python_version()})"
+        )
+        sys.exit(0)
+
+    def parseArgs(self, *args: str) -> None:
+        """Refuse what is not an option."""
+        if args:
+            raise UserError(
+                f"{args[0]}: not an option"
+                + (f"; did you mean --port {args[0]}?" if args[0].isdigit() else "")
+            )
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """Parse, and exit with one line on standard error if anything is wrong.
+
+        Twisted's own way with a usage error is the whole help page on standard output.
+
+        Raises:
+            SystemExit: With `ExitCode.USAGE`.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as problem:
+            _exit(UserError(self._better(str(problem))))
+        except UserError as problem:
+            _exit(problem)
+
+    def postOptions(self) -> None:
+        """Check every value and make the settings.
+
+        Raises:
+            UserError: A value makes no sense.
+        """
+        backlog = _number("--backlog", self["backlog"], 1, 65535)
+        receive_buffer = _number("--rcvbuf", self["rcvbuf"], 2048, 2**30)
+        close_timeout = _seconds("--close-timeout", self["close-timeout"])
+        _port("--port", self["port"])
+        self.settings = Settings(
+            listeners=tuple(
+                ListenerSettings(
+                    protocol="echo",
+                    transport=transport,
+                    port=port,
+                    interface=interface,
+                    origin=origin,
+                    backlog=backlog,
+                    receive_buffer=receive_buffer,
+                    close_timeout=close_timeout,
+                )
+                for interface in self._interfaces or [""]
+                for transport, (origin, port) in self._ports().items()
+            )
+        )
+
+    def _ports(self) -> dict[Literal["tcp", "udp"], tuple[str, int]]:
+        ports: dict[Literal["tcp", "udp"], tuple[str, int]] = {}
+        for transport in ("tcp", "udp"):
+            option, value = f"--{transport}-port", self[f"{transport}-port"]
+            if value == "off":
+                continue
+            if value is None:
+                option, value = "--port", self["port"]
+            ports[transport] = (f"{option} {value}", _port(option, value, off=option != "--port"))
+        if not ports:
+            raise UserError("--tcp-port off --udp-port off: nothing to serve; leave one of them out")
+        return ports
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Write the help page."""
+        return f"{_HELP.format(port=DEFAULT_PORT)}\n\n{super().getUsage(width)}"
+
+    def _better(self, problem: str) -> str:
+        """Name the option first and offer the way out, where getopt only says what is wrong."""
+        if (found := re.fullmatch(r"option (--?\S+) (.*)", problem)) is None:
+            return problem
+        option, what = found.groups()
+        if what == "not recognized":
+            known = [f"--{name.rstrip('=')}" for name in self.longOpt]
+            near = difflib.get_close_matches(option, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "`twistd echosvc --help` lists them"
+            return f"{option}: no such option; {hint}"
+        return f"{option}: {what}; `twistd echosvc --help` explains it"
+
+
+def makeService(options: Options) -> IService:
+    """Bind everything and make the service; twistd calls this before it forks and drops privileges.
+
+    Args:
+        options: Parsed.
+
+    Returns:
+        The service, for twistd to start.
+
+    Raises:
+        SystemExit: Something could not be bound; one line on standard error has said what.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415  # not before --reactor was obeyed
+
+    try:
+        return open_service(options.settings, reactor)
+    except EchosvcError as problem:
+        _exit(problem)
+
+
+def _exit(problem: EchosvcError) -> NoReturn:
+    """End with one line on standard error and the error's own exit code."""
+    sys.stderr.write(f"echosvc: {problem}\n")
+    raise SystemExit(problem.exit_code)
+
+
+def _number(option: str, value: str, low: int, high: int, also: str = "") -> int:
+    """Read a whole number in ASCII digits; `int` alone would take "1_0", " 1" and other scripts' digits."""
+    if re.fullmatch(r"[0-9]{1,12}", value) and low <= int(value) <= high:
+        return int(value)
+    raise InvalidOption(option, value, f"must be a number from {low} to {high}{also}")
+
+
+def _port(option: str, value: str, *, off: bool = False) -> int:
+    return _number(option, value, 0, 65535, ", or off" if off else "")
+
+
+def _seconds(option: str, value: str) -> float:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and float(value) > 0:
+        return float(value)
+    raise InvalidOption(option, value, "must be a number of seconds above 0, for example 60 or 0.5")
+
+
+def _interface(value: str) -> str:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        hint = "127.0.0.1 and ::1 are localhost" if value == "localhost" else "names are not looked up"
+        raise InvalidOption("--interface", value, f"must be an IPv4 or IPv6 address ({hint})") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
+        raise InvalidOption("--interface", value, f"a link-local address needs its link: {value}%eth0")
+    return value
