@@ -1,0 +1,26 @@
+"""Tests of the datagram screen."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from echosvc.admission import make_screen
+
+
+class ScreenTests(SynchronousTestCase):
+    """Some datagrams are never answered."""
+
+    def test_drops_what_claims_to_come_from_our_own_ports(self) -> None:
+        """A datagram from any port that we listen on is dropped, whatever its address."""
+        screen = make_screen([7, 8007])
+
+        self.assertEqual(screen(("192.0.2.1", 7)), "source-port-own")
+        self.assertEqual(screen(("2001:db8::1", 8007)), "source-port-own")
+
+    def test_drops_source_port_zero(self) -> None:
+        """Nothing can be answered to port 0."""
+        self.assertEqual(make_screen([7])(("192.0.2.1", 0)), "source-port-zero")
+
+    def test_lets_everyone_else_in(self) -> None:
+        """An ordinary client's datagram passes."""
+        self.assertIsNone(make_screen([7])(("192.0.2.1", 40000)))

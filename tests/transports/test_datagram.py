@@ -1,0 +1,369 @@
+"""Tests of the datagram port, on real sockets over loopback and a reactor that the test turns by hand."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, cast
+
+from twisted.internet.error import ConnectionDone, InvalidAddressError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from zope.interface import implementer
+
+from echosvc.protocols import DatagramEcho
+from echosvc.transports import DatagramPort, IUndeliverable
+from echosvc.transports.datagram import TURN
+from echosvc.transports.linux import LINUX
+from tests.doubles import FakeReactor, udp_socket
+
+
+@implementer(IUndeliverable)
+class Recorder(DatagramProtocol):
+    """Remembers everything a port tells it."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, tuple[str, int]]] = []
+        self.failed: list[tuple[bytes, tuple[str, int], int]] = []
+        self.stopped = 0
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Remember a datagram."""
+        self.received.append((datagram, addr))
+
+    def undeliverable(self, payload: bytes, addr: tuple[str, int], number: int) -> None:
+        """Remember a failure."""
+        self.failed.append((payload, addr, number))
+
+    def stopProtocol(self) -> None:
+        """Remember the end."""
+        self.stopped += 1
+
+
+class FailingSocket:
+    """A socket some of whose calls fail."""
+
+    def __init__(self, real: socket.socket, **failures: OSError) -> None:
+        self._real = real
+        self._failures = failures
+
+    def __getattr__(self, name: str) -> Any:
+        """Hand on what does not fail."""
+        if name not in self._failures:
+            return getattr(self._real, name)
+
+        def fail(*_: object) -> None:
+            raise self._failures[name]
+
+        return fail
+
+
+class PortCase(SynchronousTestCase):
+    """Opens ports and clients, and closes them."""
+
+    def open_port(self, protocol: DatagramProtocol, host: str = "127.0.0.1", **options: Any) -> DatagramPort:
+        """Open a port for a protocol."""
+        self.reactor = FakeReactor()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        if host == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, 0))
+        port = DatagramPort(sock, protocol, self.reactor, **options)
+        port.startListening()
+        self.addCleanup(self.close, port)
+        return port
+
+    def close(self, port: DatagramPort) -> None:
+        """Close a port that the test has not closed."""
+        if port.connected:
+            port.connectionLost()
+
+    def client(self, host: str = "127.0.0.1") -> socket.socket:
+        """Open a client's socket."""
+        sock = udp_socket(host)
+        self.addCleanup(sock.close)
+        return sock
+
+
+class ReceivingTests(PortCase):
+    """What a protocol is told, and what it is not."""
+
+    def test_hands_on_datagrams_of_every_kind(self) -> None:
+        """The empty one and the largest arrive whole, with their source."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        client = self.client()
+        payloads = [b"", b"x", b"y" * 9000, b"z" * 65507]
+        for payload in payloads:
+            client.sendto(payload, port.socket.getsockname())
+        port.doRead()
+
+        source = client.getsockname()
+        self.assertEqual(recorder.received, [(payload, source) for payload in payloads])
+        self.assertEqual((port.datagrams_in, port.bytes_in), (4, 74508))
+
+    def test_makes_the_socket_non_blocking(self) -> None:
+        """A blocking socket, as a service manager passes it, cannot stop the reactor."""
+        port = self.open_port(Recorder())
+
+        self.assertFalse(port.socket.getblocking())
+        port.doRead()  # nothing there: returns at once
+
+    def test_a_turn_is_bounded_even_if_datagrams_are_empty(self) -> None:
+        """A flood of empty datagrams leaves the reactor time for everyone else."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        client = self.client()
+        for _ in range(TURN + 1):
+            client.sendto(b"", port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual(len(recorder.received), TURN)
+
+    def test_what_the_screen_names_is_dropped_and_counted(self) -> None:
+        """A protocol never sees what the screen refuses."""
+        recorder = Recorder()
+        refused = self.client()
+        port = self.open_port(
+            recorder, screen=lambda source: "no" if source == refused.getsockname() else None
+        )
+        welcome = self.client()
+        refused.sendto(b"bad", port.socket.getsockname())
+        welcome.sendto(b"good", port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual([data for data, _ in recorder.received], [b"good"])
+        self.assertEqual(port.drops, {"no": 1})
+        self.assertEqual(port.datagrams_in, 1)
+
+    def test_a_truncated_datagram_is_dropped_and_counted(self) -> None:
+        """A part of a datagram is never taken for the whole."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        port._received(b"part", [], socket.MSG_TRUNC, ("192.0.2.1", 1025))
+
+        self.assertEqual(recorder.received, [])
+        self.assertEqual(port.drops, {"truncated": 1})
+
+    def test_a_protocol_that_raises_does_not_end_the_port(self) -> None:
+        """The bug is logged, and the next datagram is served."""
+
+        class Buggy(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                raise RuntimeError("bug")
+
+        buggy = Buggy()
+        port = self.open_port(buggy)
+        client = self.client()
+        client.sendto(b"1", port.socket.getsockname())
+        client.sendto(b"2", port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual(len(buggy.received), 2)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+
+    def test_a_failing_read_is_counted_and_does_not_end_the_port(self) -> None:
+        """Whatever recvmsg says, the port lives on."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        real = port.socket
+        port.socket = cast(socket.socket, FailingSocket(real, recvmsg=OSError(errno.ENOMEM, "no memory")))
+        port.doRead()
+        port.socket = real
+        client = self.client()
+        client.sendto(b"still here", real.getsockname())
+        port.doRead()
+
+        self.assertEqual(port.drops, {"receive-ENOMEM": 1})
+        self.assertEqual(recorder.received[0][0], b"still here")
+
+    def test_an_error_event_does_not_end_the_port(self) -> None:
+        """The reactor takes EPOLLERR for a lost connection; a datagram port reads on."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        self.reactor.removeReader(port)  # as the reactor does before it tells
+        port.readConnectionLost(Failure(ConnectionDone()))
+
+        self.assertIn(port, self.reactor.getReaders())
+        self.assertTrue(port.connected)
+        self.assertEqual(recorder.stopped, 0)
+
+    def test_stops_in_the_middle_of_a_turn(self) -> None:
+        """A protocol may close its port on a datagram; nothing is read after that."""
+
+        class Closing(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                port.connectionLost()
+
+        closing = Closing()
+        port = self.open_port(closing)
+        client = self.client()
+        client.sendto(b"1", port.socket.getsockname())
+        client.sendto(b"2", port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual([data for data, _ in closing.received], [b"1"])
+        self.assertEqual(closing.stopped, 1)
+
+    def test_stop_listening_closes_the_socket(self) -> None:
+        """The Deferred fires when the socket is closed and the protocol told."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        stopped = port.stopListening()
+        self.assertNoResult(stopped)
+        self.reactor.advance(0)
+
+        self.successResultOf(stopped)
+        self.assertEqual(recorder.stopped, 1)
+        self.assertEqual(self.reactor.getReaders(), [])
+
+
+class AnsweringTests(PortCase):
+    """Where an answer leaves from, and what becomes of one that cannot leave."""
+
+    def test_answers_from_the_address_that_was_asked(self) -> None:
+        """A client that asked 127.0.0.5 of a wildcard socket hears 127.0.0.5."""
+        if not LINUX:
+            raise SkipTest("needs PKTINFO")
+        for wildcard in ("0.0.0.0", "::"):
+            port = self.open_port(DatagramEcho(), wildcard)
+            for host in ("127.0.0.1", "127.0.0.5", "127.1.2.3"):
+                client = self.client()
+                client.connect((host, port.getHost().port))  # from now on deaf to every other address
+                client.send(b"who are you")
+                port.doRead()
+
+                self.assertEqual(client.recv(100), b"who are you")
+
+    def test_answers_ipv6_from_the_address_that_was_asked(self) -> None:
+        """The same over IPv6."""
+        port = self.open_port(DatagramEcho(), "::")
+        client = self.client("::1")
+        client.connect(("::1", port.getHost().port))
+        client.send(b"six")
+        port.doRead()
+
+        self.assertEqual(client.recv(100), b"six")
+
+    def test_ipv4_client_of_a_dual_stack_port_is_ipv4(self) -> None:
+        """A protocol sees 127.0.0.1, and a plain tuple of it is enough to answer later."""
+        recorder = Recorder()
+        port = self.open_port(recorder, "::")
+        client = self.client()
+        client.sendto(b"hello", ("127.0.0.1", port.getHost().port))
+        port.doRead()
+        ((_, source),) = recorder.received
+        port.write(b"later", (source[0], source[1]))
+
+        self.assertEqual(source, client.getsockname())
+        self.assertEqual(client.recv(100), b"later")
+
+    def test_counts_what_it_sends(self) -> None:
+        """Datagrams and bytes that the kernel took."""
+        port = self.open_port(DatagramEcho())
+        client = self.client()
+        client.sendto(b"12345", port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual((port.datagrams_out, port.bytes_out), (1, 5))
+
+    def test_send_errors_are_counted_by_name_and_never_raised(self) -> None:
+        """EAGAIN, ENOBUFS, EPERM and their like cost one datagram, not the port."""
+        port = self.open_port(Recorder())
+        real = port.socket
+        for number in (errno.EAGAIN, errno.ENOBUFS, errno.EPERM, errno.ENETUNREACH):
+            port.socket = cast(socket.socket, FailingSocket(real, sendto=OSError(number, "no")))
+            port.write(b"x", ("127.0.0.1", 9))
+        port.socket = real
+
+        self.assertEqual(
+            port.drops, {"send-EAGAIN": 1, "send-ENOBUFS": 1, "send-EPERM": 1, "send-ENETUNREACH": 1}
+        )
+        self.assertEqual(port.datagrams_out, 0)
+
+    def test_source_port_zero_is_an_error_like_others(self) -> None:
+        """The kernel refuses to send to port 0; stock Twisted logs a traceback for each."""
+        port = self.open_port(Recorder())
+        port.write(b"x", ("127.0.0.1", 0))
+
+        self.assertEqual(port.drops, {"send-EINVAL": 1})
+
+    def test_too_long_a_datagram_is_an_error_like_others(self) -> None:
+        """65 508 bytes do not fit into IPv4."""
+        port = self.open_port(Recorder())
+        port.write(b"x" * 65508, ("127.0.0.1", 9))
+
+        self.assertEqual(port.drops, {"send-EMSGSIZE": 1})
+
+    def test_a_name_is_not_an_address(self) -> None:
+        """A protocol's own mistakes are raised, as Twisted's port does."""
+        port = self.open_port(Recorder())
+
+        self.assertRaises(InvalidAddressError, port.write, b"x", ("localhost", 9))
+        self.assertRaises(InvalidAddressError, port.write, b"x", ("::1", 9))
+
+    def test_speaks_to_one_peer_once_connected(self) -> None:
+        """IUDPTransport's connect works; `write` then needs no address."""
+        port = self.open_port(Recorder())
+        client = self.client()
+        port.connect(*client.getsockname())
+        port.write(b"to you")
+
+        self.assertEqual(client.recv(100), b"to you")
+
+
+class ErrorQueueTests(PortCase):
+    """A client learns that nobody listens there, although its socket is not connected."""
+
+    def setUp(self) -> None:
+        """Skip where the system does not tell."""
+        if not LINUX:
+            raise SkipTest("needs IP_RECVERR")
+
+    def closed_port(self, host: str) -> int:
+        """A port where nobody listens."""
+        with udp_socket(host) as sock:
+            number: int = sock.getsockname()[1]
+            return number
+
+    def check_refused(self, bind: str, host: str) -> None:
+        """Send to a closed port and expect to hear of it, by either way the reactor may tell."""
+        for tell in (
+            lambda port: port.doRead(),
+            lambda port: port.readConnectionLost(Failure(ConnectionDone())),
+        ):
+            recorder = Recorder()
+            port = self.open_port(recorder, bind, report_errors=True)
+            number = self.closed_port(host)
+            port.write(b"anyone?", (host, number))
+            tell(port)
+
+            self.assertEqual(recorder.failed, [(b"anyone?", (host, number), errno.ECONNREFUSED)])
+            self.assertTrue(port.connected)
+            self.assertEqual(port.drops, {})
+
+    def test_refused_over_ipv4(self) -> None:
+        """ICMP port unreachable is told with what was sent and where to."""
+        self.check_refused("127.0.0.1", "127.0.0.1")
+
+    def test_refused_over_ipv6(self) -> None:
+        """ICMPv6 too."""
+        self.check_refused("::1", "::1")
+
+    def test_refused_over_ipv4_on_a_dual_stack_socket(self) -> None:
+        """And IPv4's on an IPv6 socket."""
+        self.check_refused("::", "127.0.0.1")
+
+    def test_a_protocol_that_does_not_ask_is_not_told(self) -> None:
+        """The queue is emptied all the same, or the reactor would spin."""
+        plain = DatagramProtocol()
+        port = self.open_port(plain, report_errors=True)
+        port.write(b"anyone?", ("127.0.0.1", self.closed_port("127.0.0.1")))
+        port.doRead()
+
+        with self.assertRaises(BlockingIOError):
+            port.socket.recvmsg(100, 100, socket.MSG_ERRQUEUE)

@@ -1,0 +1,227 @@
+"""Tests of the stream port and its connections, on real sockets and a reactor that the test turns by hand."""
+
+from __future__ import annotations
+
+import select
+import socket
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from echosvc.protocols import Echo, EchoFactory
+from echosvc.transports import StreamPort, StreamTransport
+from tests.doubles import FakeReactor
+
+CLOSE_TIMEOUT = 10.0
+
+
+class Recorder(Protocol):
+    """Remembers what its connection tells it."""
+
+    lost: Failure | None = None
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted has a default
+        """Remember the end."""
+        self.lost = reason
+
+
+class RecorderFactory(Factory[Recorder]):
+    """Remembers every protocol it has built, and for whom."""
+
+    protocol = Recorder
+    noisy = False
+
+    def __init__(self) -> None:
+        self.built: list[Recorder] = []
+        self.addresses: list[IAddress | None] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> Recorder:
+        """Build one and remember it."""
+        protocol = Recorder()
+        self.built.append(protocol)
+        self.addresses.append(addr)
+        return protocol
+
+
+class StreamCase(SynchronousTestCase):
+    """Opens a port, and clients of it."""
+
+    def setUp(self) -> None:
+        """Make the reactor."""
+        self.reactor = FakeReactor()
+
+    def open_port(self, factory: Factory[Recorder] | EchoFactory, host: str = "127.0.0.1") -> StreamPort:
+        """Open a port for a factory."""
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        if host == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, 0))
+        sock.listen()
+        port = StreamPort(sock, factory, self.reactor, close_timeout=CLOSE_TIMEOUT)
+        port.startListening()
+        self.addCleanup(self.close, port)
+        return port
+
+    def close(self, port: StreamPort) -> None:
+        """Close a port, if the test has not."""
+        if port.connected:
+            port.stopListening()
+            self.reactor.advance(0)
+
+    def connect(self, port: StreamPort, host: str = "127.0.0.1") -> tuple[socket.socket, StreamTransport]:
+        """Connect a client; return its socket and the connection on our side."""
+        client = socket.create_connection((host, port.getHost().port), 5)
+        self.addCleanup(client.close)
+        port.doRead()
+        (transport,) = [each for each in self.reactor.getReaders() if isinstance(each, StreamTransport)]
+        self.addCleanup(self.drop, transport)
+        return client, transport
+
+    def drop(self, transport: StreamTransport) -> None:
+        """End a connection, if it has not ended."""
+        if transport.connected:
+            transport.abortConnection()
+            self.reactor.advance(0)
+
+    def fill(self, transport: StreamTransport) -> None:
+        """Write until the kernel takes no more and something stays queued."""
+        while True:
+            transport.write(b"x" * 1_000_000)
+            transport.doWrite()
+            if not select.select([], [transport.socket], [], 0)[1]:
+                return
+
+
+class PortTests(StreamCase):
+    """Accepting."""
+
+    def test_tells_the_protocol_who_connects(self) -> None:
+        """Host and peer are those of the connection."""
+        factory = RecorderFactory()
+        client, transport = self.connect(self.open_port(factory))
+
+        peer = IPv4Address("TCP", *client.getsockname())
+        self.assertEqual(factory.addresses, [peer])
+        self.assertEqual(transport.getPeer(), peer)
+        self.assertEqual(transport.getHost(), IPv4Address("TCP", *client.getpeername()))
+
+    def test_ipv4_peer_of_a_dual_stack_port_is_ipv4(self) -> None:
+        """Nobody above the socket sees `::ffff:127.0.0.1`."""
+        factory = RecorderFactory()
+        client, transport = self.connect(self.open_port(factory, "::"))
+
+        peer = IPv4Address("TCP", *client.getsockname())
+        self.assertEqual(factory.addresses, [peer])
+        self.assertEqual(transport.getPeer(), peer)
+        self.assertEqual(transport.getHost(), IPv4Address("TCP", *client.getpeername()))
+        self.assertIn(",127.0.0.1", transport.logPrefix())
+
+    def test_ipv6_peer_is_ipv6(self) -> None:
+        """An IPv6 client on the same port keeps its address."""
+        _, transport = self.connect(self.open_port(RecorderFactory(), "::"), "::1")
+
+        peer = transport.getPeer()
+        self.assertIsInstance(peer, IPv6Address)
+        self.assertEqual(peer.host, "::1")
+
+    def test_connections_are_kept_alive_and_not_delayed(self) -> None:
+        """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes."""
+        _, transport = self.connect(self.open_port(RecorderFactory()))
+
+        self.assertTrue(transport.getTcpKeepAlive())
+        self.assertTrue(transport.getTcpNoDelay())
+
+    def test_makes_the_socket_non_blocking(self) -> None:
+        """A blocking socket, as a service manager passes it, cannot stop the reactor."""
+        port = self.open_port(RecorderFactory())
+
+        port.doRead()  # nobody there: returns at once
+        self.assertFalse(port.socket.getblocking())
+
+    def test_stops_listening(self) -> None:
+        """The Deferred fires when the socket is closed; nobody can connect then."""
+        port = self.open_port(RecorderFactory())
+        number = port.getHost().port
+        stopped = port.stopListening()
+        self.reactor.advance(0)
+
+        self.successResultOf(stopped)
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", number))
+
+
+class ClosingTests(StreamCase):
+    """A connection ends with its data delivered, or, if the peer has stopped reading, by a timer."""
+
+    def test_half_closed_client_gets_everything(self) -> None:
+        """Send and shut down at once, as `printf hello | nc -N` does: the echo arrives whole."""
+        port = self.open_port(EchoFactory())
+        client, transport = self.connect(port)
+        client.sendall(b"hello")
+        client.shutdown(socket.SHUT_WR)
+        self.assertIsNone(transport.doRead())
+        transport.readConnectionLost(Failure(Exception()))  # end of input, as the reactor tells it
+        transport.doWrite()
+
+        self.assertEqual(client.recv(100), b"hello")
+
+    def test_a_peer_that_does_not_read_stops_our_reading(self) -> None:
+        """A flooding client that never reads costs one queue, not all memory."""
+        port = self.open_port(EchoFactory())
+        client, transport = self.connect(port)
+        self.assertIsInstance(transport.protocol, Echo)
+        self.fill(transport)
+
+        self.assertNotIn(transport, self.reactor.getReaders())
+        client.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            while client.recv(1_000_000):  # what was queued still arrives …
+                transport.doWrite()
+        self.assertIn(transport, self.reactor.getReaders())  # … and then reading goes on
+
+    def test_a_closing_connection_that_makes_no_progress_is_aborted(self) -> None:
+        """A peer that has stopped reading cannot hold a closing connection for ever."""
+        factory = RecorderFactory()
+        port = self.open_port(factory)
+        _, transport = self.connect(port)
+        self.fill(transport)
+        transport.loseConnection()
+        self.reactor.advance(CLOSE_TIMEOUT - 1)
+        self.assertTrue(transport.connected)
+        self.reactor.advance(1)
+        self.reactor.advance(0)
+
+        self.assertIsNotNone(factory.built[0].lost)
+        self.assertEqual(port.aborts, {"close-timeout": 1})
+
+    def test_a_closing_connection_that_makes_progress_is_left_alone(self) -> None:
+        """A slow peer is not a dead one: every byte it takes buys it another timeout."""
+        factory = RecorderFactory()
+        port = self.open_port(factory)
+        client, transport = self.connect(port)
+        self.fill(transport)
+        transport.loseConnection()
+        for _ in range(3):
+            while not select.select([], [transport.socket], [], 0)[1]:
+                client.recv(1_000_000)
+            transport.doWrite()
+            self.reactor.advance(CLOSE_TIMEOUT)
+            self.assertTrue(transport.connected)
+
+        self.assertEqual(port.aborts, {})
+
+    def test_a_connection_that_closes_in_time_leaves_no_timer(self) -> None:
+        """Nothing of a connection is left when it has ended."""
+        factory = RecorderFactory()
+        _, transport = self.connect(self.open_port(factory))
+        transport.write(b"bye")
+        transport.loseConnection()
+        transport.loseConnection()  # twice is once
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        reason = transport.doWrite()
+        transport.connectionLost(Failure(reason))
+
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertIsNotNone(factory.built[0].lost)
