@@ -62,10 +62,10 @@ class Options(usage.Options):
         ["backlog", None, "1024", "TCP connections that may wait to be accepted."],
         ["rcvbuf", None, str(4 * 1024 * 1024), "Bytes of datagrams that may wait to be read."],
         [
-            "close-timeout",
+            "stall-timeout",
             None,
-            "60",
-            "Seconds without progress after which a closing connection, whose peer does not read, is aborted.",
+            "300",
+            "Seconds after which a connection is aborted whose peer takes nothing of what waits for it.",
         ],
     ]
 
@@ -121,7 +121,7 @@ class Options(usage.Options):
         """
         backlog = _number("--backlog", self["backlog"], 1, 65535)
         receive_buffer = _number("--rcvbuf", self["rcvbuf"], 2048, 2**30)
-        close_timeout = _seconds("--close-timeout", self["close-timeout"])
+        stall_timeout = _seconds("--stall-timeout", self["stall-timeout"])
         _port("--port", self["port"])
         self.settings = Settings(
             listeners=tuple(
@@ -133,7 +133,7 @@ class Options(usage.Options):
                     origin=origin,
                     backlog=backlog,
                     receive_buffer=receive_buffer,
-                    close_timeout=close_timeout,
+                    stall_timeout=stall_timeout,
                 )
                 for interface in self._interfaces or [""]
                 for transport, (origin, port) in self._ports().items()

@@ -76,9 +76,9 @@ class ParsingTests(OptionsCase):
     def test_sizes_and_times(self) -> None:
         """Backlog, buffer and timeout reach every listener."""
         for each in self.parse(
-            "--backlog", "5", "--rcvbuf", "65536", "--close-timeout", "0.5"
+            "--backlog", "5", "--rcvbuf", "65536", "--stall-timeout", "0.5"
         ).settings.listeners:
-            self.assertEqual((each.backlog, each.receive_buffer, each.close_timeout), (5, 65536, 0.5))
+            self.assertEqual((each.backlog, each.receive_buffer, each.stall_timeout), (5, 65536, 0.5))
 
     def test_two_command_lines_do_not_mix(self) -> None:
         """Options keep nothing from one parse to the next."""
@@ -121,7 +121,7 @@ class RefusalTests(OptionsCase):
         for option, values in {
             "--backlog": ("0", "65536", "many"),
             "--rcvbuf": ("0", "4M", "2000000000"),
-            "--close-timeout": ("0", "-1", "nan", "inf", "1e3", "soon"),
+            "--stall-timeout": ("0", "-1", "nan", "inf", "1e3", "soon"),
         }.items():
             for value in values:
                 self.assertTrue(self.refuse(option, value).startswith(f"{option} {value}: must be"))

@@ -57,7 +57,7 @@ class Listener:
         else:
             assert self.wire.stream is not None  # noqa: S101  # likewise
             served = StreamPort(
-                self._sock, self.wire.stream(), reactor, close_timeout=self._settings.close_timeout
+                self._sock, self.wire.stream(), reactor, stall_timeout=self._settings.stall_timeout
             )
         served.startListening()
         self._served = served

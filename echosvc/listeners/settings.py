@@ -24,8 +24,8 @@ class ListenerSettings:
         receive_buffer: UDP: bytes of datagrams that may wait in the kernel. A small datagram costs the
             kernel 768 bytes or more, so that the usual default of 208 KiB holds some 270 of them, and
             4 MiB some 5000.
-        close_timeout: TCP: seconds without a byte taken by the peer after which a connection that is closing
-            is aborted.
+        stall_timeout: TCP: seconds after which a connection is aborted whose peer takes nothing of what waits
+            for it.
     """
 
     protocol: str
@@ -35,4 +35,4 @@ class ListenerSettings:
     origin: str = "listener"
     backlog: int = 1024
     receive_buffer: int = 4 * 1024 * 1024
-    close_timeout: float = 60.0
+    stall_timeout: float = 300.0

@@ -6,9 +6,11 @@ options here are empty and the features that need them are off; nothing else cha
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 import sys
+import termios
 
 __all__ = [
     "ERROR_QUEUE_OPTIONS",
@@ -17,6 +19,7 @@ __all__ = [
     "SO_RCVBUFFORCE",
     "queued_errno",
     "reply_control",
+    "unacknowledged",
 ]
 
 LINUX = sys.platform.startswith("linux")
@@ -100,3 +103,17 @@ def queued_errno(ancillary: list[Control]) -> int | None:
             number: int = _EXTENDED_ERR.unpack(data[: _EXTENDED_ERR.size])[0]
             return number
     return None
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Tell how many bytes of a TCP connection the peer's system has not acknowledged (tcp(7), SIOCOUTQ).
+
+    Args:
+        sock: Connected.
+
+    Returns:
+        Bytes sent or waiting in the kernel; 0 where the system does not tell.
+    """
+    if not LINUX:
+        return 0
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
