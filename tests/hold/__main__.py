@@ -1,0 +1,86 @@
+"""The command: ``python -m tests.hold [--list] [--control] [NAME …]``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from tests.hold import datagram, foreign, hostile, lifecycle, link, stream
+from tests.hold.promise import Promise, select, summary
+from tests.hold.runner import execute
+
+__all__ = ["main"]
+
+#: The modules that hold promises, in the order they are run.
+FAMILIES = (stream, datagram, hostile, lifecycle, foreign, link)
+
+PROMISES = [each for family in FAMILIES for each in vars(family).values() if isinstance(each, Promise)]
+
+USAGE = 64  # EX_USAGE
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"tests.hold: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for, one line for each promise and one for all.
+
+    Args:
+        arguments: The command line; None for the real one.
+
+    Returns:
+        0 if nothing failed, 1 if something did.
+
+    Raises:
+        SystemExit: With 64 if the command line makes no sense.
+    """
+    parser = _Parser(prog="python -m tests.hold", description="Hold echosvc to its promises.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="promises to run; default: all")
+    parser.add_argument("--list", action="store_true", help="list the promises and end")
+    parser.add_argument("--control", action="store_true", help="expect stock Twisted to break them")
+    asked = parser.parse_args(arguments)
+    among = [each for each in PROMISES if each.stock or not asked.control]
+    try:
+        chosen = select(asked.names, among)
+    except KeyError as unknown:
+        parser.error(
+            f"{unknown.args[0]}: no such promise{' with a control' * asked.control}; --list lists them"
+        )
+    if asked.list:
+        for each in chosen:
+            _print(f"{each.name:<14} {each.text}")
+        return 0
+    results = []
+    for each in chosen:
+        result = execute(each, control=asked.control)
+        _print(str(result))
+        results.append(result)
+    _print(summary(results))
+    return 1 if any(result.outcome == "fail" for result in results) else 0
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Leave through every `finally`, so that nothing stays behind."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGINT, _interrupted)  # a shell's background job starts with SIGINT ignored
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        sys.stderr.write("tests.hold: interrupted\n")
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,211 @@
+"""What is promised of starting and stopping: errors in one line, a daemon that leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.hold.clients import IPV4, answers, in_threads
+from tests.hold.daemon import Daemon, adopted
+from tests.hold.forge import needs_root
+from tests.hold.promise import Broken, Skipped, kept, promise
+from tests.hold.run import Run
+from tests.hold.service import environment, twistd
+
+__all__ = ["daemon", "port_seven", "start_up_errors"]
+
+# The exit codes as they are documented (sysexits.h), not as the service's code has them.
+USAGE, UNAVAILABLE, OS_ERROR, NO_PERMISSION = 64, 69, 71, 77
+
+NOBODY = 65534
+
+#: RFC 862's own port.
+ECHO = 7
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Something that cannot be started.
+
+    Attributes:
+        options: What is asked for.
+        code: The exit code that says so.
+        named: What the line on standard error has to name: the option and the value.
+        command: A command that takes away a right first.
+    """
+
+    options: tuple[str, ...]
+    code: int
+    named: tuple[str, ...]
+    command: tuple[str, ...] = ()
+
+
+@promise(
+    "LIFE-errors",
+    "what cannot be started is refused in one line with its own exit code; nothing is left behind",
+    deadline=90,
+)
+def start_up_errors(run: Run) -> str:
+    """Each mistake is made twice: in the foreground, and as a daemon."""
+    mistakes = [
+        *_taken_ports(run),
+        *_forbidden_port(),
+        Mistake(("--port", "0", "--interface", "203.0.113.9"), OS_ERROR, ("--interface", "203.0.113.9")),
+        *(Mistake((f"--port={value}",), USAGE, ("--port", value)) for value in ("abc", "-1", "65536", "")),
+        *(
+            Mistake((f"--{option}-port={value}",), USAGE, (f"--{option}-port", value))
+            for option in ("tcp", "udp")
+            for value in ("abc", "65536")
+        ),
+        Mistake(("--interface", "nowhere"), USAGE, ("--interface", "nowhere")),
+        Mistake(("--backlog", "0"), USAGE, ("--backlog", "0")),
+        Mistake(("--rcvbuf", "x"), USAGE, ("--rcvbuf", "x")),
+        Mistake(("--stall-timeout", "-5"), USAGE, ("--stall-timeout", "-5")),
+        Mistake(("--prot", "1"), USAGE, ("--prot",)),
+        Mistake(("--nonsense",), USAGE, ("--nonsense",)),
+        Mistake(("8080",), USAGE, ("8080",)),
+        Mistake(("--tcp-port", "off", "--udp-port", "off"), USAGE, ("--tcp-port", "--udp-port", "off")),
+    ]
+    wrong: list[str] = []
+
+    def make(number: int) -> None:
+        mistake, daemonised = mistakes[number // 2], bool(number % 2)
+        directory = run.directory / f"mistake-{number}"
+        directory.mkdir()
+        directory.chmod(0o777)  # also for who is nobody
+        wrong.extend(_faults(mistake, directory, daemonised=daemonised))
+
+    with adopted() as orphans:
+        in_threads(make, count=2 * len(mistakes), at_once=4)
+        if left := orphans():
+            wrong.append(f"{len(left)} processes are left")
+    figures = f"{len(mistakes)} mistakes, in the foreground and as a daemon"
+    kept(not wrong, f"{figures}: {len(wrong)} faults; {'; '.join(wrong)}")
+    skipped = "" if any(mistake.command for mistake in mistakes) else " (port 7 needs no permission here)"
+    return f"{figures}: one line and the right exit code each{skipped}"
+
+
+def _taken_ports(run: Run) -> Iterator[Mistake]:
+    """A TCP and a UDP port that somebody else has."""
+    for kind, name in ((socket.SOCK_STREAM, "tcp"), (socket.SOCK_DGRAM, "udp")):
+        holder = run.using(contextlib.closing(socket.socket(socket.AF_INET, kind)))
+        holder.bind(("0.0.0.0", 0))
+        if kind == socket.SOCK_STREAM:
+            holder.listen()
+        port = str(holder.getsockname()[1])
+        yield Mistake(("--port", port), UNAVAILABLE, ("--port", port, name.upper()))
+        yield Mistake(
+            ("--port", "0", f"--{name}-port", port, "-i", IPV4), UNAVAILABLE, (f"--{name}-port", port)
+        )
+
+
+def _forbidden_port() -> Iterator[Mistake]:
+    """Port 7, as a user who may not have it."""
+    first_free = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if first_free.exists() and int(first_free.read_text()) <= ECHO:
+        return
+    command: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            return
+        command = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+        if subprocess.run([*command, *twistd(), "--version"], capture_output=True, check=False).returncode:
+            # The interpreter is where nobody may not read it: stay root, without the right to low ports.
+            command = ("setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service")
+    yield Mistake(("--port", str(ECHO)), NO_PERMISSION, ("--port", str(ECHO)), command or ("env",))
+
+
+def _faults(mistake: Mistake, directory: Path, *, daemonised: bool) -> Iterator[str]:
+    """Make a mistake, and tell what is not as it should be."""
+    pidfile, log = directory / "pid", directory / "log"
+    mode = [f"--logfile={log}"] if daemonised else ["-n"]
+    command = [*mistake.command, *twistd(), *mode, f"--pidfile={pidfile}", "echosvc", *mistake.options]
+    name = f"{' '.join(mistake.options)} ({'daemon' if daemonised else 'foreground'})"
+    try:
+        done = subprocess.run(
+            command, cwd=directory, env=environment(), capture_output=True, text=True, timeout=20, check=False
+        )
+    except subprocess.TimeoutExpired:
+        yield f"{name}: still running after 20 s"
+        return
+    said = done.stderr.splitlines()
+    everything = done.stdout + done.stderr + (log.read_text() if log.exists() else "")
+    if done.returncode != mistake.code:
+        yield f"{name}: exit code {done.returncode} in place of {mistake.code}"
+    if len(said) != 1:
+        yield f"{name}: {len(said)} lines on standard error: {' | '.join(said[:3])}"
+    elif missing := [word for word in mistake.named if word not in said[0]]:
+        yield f"{name}: the line does not name {' and '.join(missing)}: {said[0]}"
+    if "Traceback" in everything:
+        yield f"{name}: a traceback"
+    if pidfile.exists():
+        yield f"{name}: the pidfile is left"
+
+
+@promise(
+    "LIFE-daemon",
+    "as a daemon: the pidfile has the pid, the log the ports; SIGTERM ends it with 0 and removes the pidfile",
+    deadline=40,
+)
+def daemon(run: Run) -> str:
+    """As ``twistd --pidfile X --logfile Y echosvc --port 0``."""
+    directory = run.directory / "daemon"
+    directory.mkdir()
+    server = run.using(Daemon(directory, "--port", "0"))
+    tcp, udp = server.ports()
+    answers(tcp, udp)
+    _ends_well(server)
+    return f"served TCP {tcp} and UDP {udp}; SIGTERM: exit code 0, no pidfile, a clean log"
+
+
+@promise(
+    "LIFE-drop",
+    "as a daemon on port 7 with --uid and --gid: bound first, then every right is dropped",
+    deadline=40,
+)
+def port_seven(run: Run) -> str:
+    """What is left of root's rights is read from ``/proc/PID/status``."""
+    needs_root()
+    _needs_port_seven()
+    directory = run.directory / "daemon"
+    directory.mkdir()
+    os.chown(directory, NOBODY, NOBODY)  # so that nobody can remove the pidfile
+    server = run.using(
+        Daemon(directory, "--port", str(ECHO), twistd_options=(f"--uid={NOBODY}", f"--gid={NOBODY}"))
+    )
+    kept(server.ports() == (ECHO, ECHO), f"listens on {server.ports()}")
+    status = server.status()
+    rights = {name: status[name] for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff")}
+    figures = ", ".join(
+        f"{name} {' '.join(dict.fromkeys(value.split())) or '-'}" for name, value in rights.items()
+    )
+    for name in ("Uid", "Gid"):
+        kept(set(rights[name].split()) == {str(NOBODY)}, figures)
+    kept("0" not in rights["Groups"].split(), figures)
+    kept(int(rights["CapPrm"], 16) == 0 == int(rights["CapEff"], 16), figures)
+    answers(ECHO, ECHO)
+    _ends_well(server)
+    return f"{figures}; serves port {ECHO}; SIGTERM: exit code 0, no pidfile, a clean log"
+
+
+def _needs_port_seven() -> None:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET6, kind) as sock:
+            try:
+                sock.bind(("::", ECHO))
+            except OSError as problem:
+                raise Skipped(f"needs port {ECHO}: {problem.strerror}") from problem
+
+
+def _ends_well(server: Daemon) -> None:
+    code = server.stop()
+    kept(code == 0, f"SIGTERM ended the daemon with {code} in place of 0")
+    kept(not server.pidfile.exists(), "SIGTERM left the pidfile")
+    if found := server.trouble():
+        raise Broken(f"the log has: {found}")

@@ -1,0 +1,128 @@
+"""What a promise is, and how its outcome is written.
+
+A promise is a function that is given a `Run`, uses the service and returns the figures it saw. It raises
+`Broken` when the service did something else, and `Skipped` when this machine cannot show it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.hold.run import Run
+
+__all__ = ["Broken", "Promise", "Result", "Skipped", "as_it_must", "kept", "promise", "select", "summary"]
+
+
+class Broken(Exception):
+    """The promise was not kept; `str()` is the figures."""
+
+
+class Skipped(Exception):
+    """This machine cannot show it; `str()` says what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """One promise.
+
+    Attributes:
+        name: A number, perhaps with a word: ``T01``, ``T11-close``.
+        text: What is promised, in one line.
+        deadline: Seconds after which it counts as broken and everything it started is killed.
+        stock: How stock Twisted breaks it: a pattern that must be found in the figures of the control, so
+            that a control which fails for another reason is noticed. None if there is no control.
+        keep: Shows it; returns the figures.
+    """
+
+    name: str
+    text: str
+    deadline: float
+    stock: str | None
+    keep: Callable[[Run], str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one promise came out.
+
+    Attributes:
+        name: The promise's name.
+        outcome: What is counted.
+        figures: What was seen.
+        control: The stock server was tested: it passes by breaking the promise as it must.
+    """
+
+    name: str
+    outcome: Literal["pass", "fail", "skip"]
+    figures: str
+    control: bool = False
+
+    def __str__(self) -> str:
+        """Write it as one line."""
+        if not self.control:
+            return f"{self.name} {self.outcome} {self.figures}"
+        words = {"pass": "fails as it must", "fail": "does NOT fail as it must", "skip": "skip"}
+        return f"{self.name} control {words[self.outcome]}: {self.figures}"
+
+
+def promise(
+    name: str, text: str, *, deadline: float, stock: str | None = None
+) -> Callable[[Callable[[Run], str]], Promise]:
+    """Make a function a promise; the arguments are those of `Promise`."""
+
+    def make(keep: Callable[[Run], str]) -> Promise:
+        return Promise(name=name, text=text, deadline=deadline, stock=stock, keep=keep)
+
+    return make
+
+
+def select(wanted: Iterable[str], among: Sequence[Promise]) -> list[Promise]:
+    """Find promises by name.
+
+    Args:
+        wanted: Names, in any case. ``T11`` also means every ``T11-…``. None at all means all.
+        among: Where to look.
+
+    Returns:
+        What was found, in the order of `among`.
+
+    Raises:
+        KeyError: One of the names is not known.
+    """
+    found: set[str] = set()
+    for word in wanted:
+        matching = {each.name for each in among if _matches(word, each.name)}
+        if not matching:
+            raise KeyError(word)
+        found |= matching
+    return [each for each in among if each.name in found or not found]
+
+
+def _matches(word: str, name: str) -> bool:
+    return word.upper() in (name.upper(), name.upper().partition("-")[0])
+
+
+def kept(condition: object, figures: str) -> None:
+    """Go on if the condition holds.
+
+    Raises:
+        Broken: It does not.
+    """
+    if not condition:
+        raise Broken(figures)
+
+
+def as_it_must(each: Promise, figures: str) -> bool:
+    """Tell whether these figures show stock Twisted's known fault and not another one."""
+    return each.stock is not None and re.search(each.stock, figures) is not None
+
+
+def summary(results: Iterable[Result]) -> str:
+    """Write the last line: ``5 passed, 0 failed, 1 skipped``."""
+    outcomes = [each.outcome for each in results]
+    return (
+        f"{outcomes.count('pass')} passed, {outcomes.count('fail')} failed, {outcomes.count('skip')} skipped"
+    )

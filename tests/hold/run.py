@@ -1,0 +1,100 @@
+"""What a promise has to work with: a server, a directory, and a place to say how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from tests.hold.service import Server, start_control, start_service
+
+__all__ = ["Run"]
+
+T = TypeVar("T")
+
+#: Seconds of silence before the first word on standard error, and between two.
+PATIENCE = 2.0
+
+
+class Run:
+    """One promise being shown.
+
+    Args:
+        name: The promise's name.
+        directory: An empty directory of its own.
+        control: Serve with stock Twisted.
+
+    Attributes:
+        name: As given.
+        directory: As given.
+        control: As given.
+        servers: Everything started with `serve`, to be judged and stopped by the runner.
+        step: What is being done, for a person who waits.
+    """
+
+    def __init__(self, name: str, directory: Path, *, control: bool = False) -> None:
+        self.name = name
+        self.directory = directory
+        self.control = control
+        self.servers: list[Server] = []
+        self.step = ""
+        self._things = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin to say how far it is."""
+        self.using(_saying(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything that was started, whatever happened."""
+        self._things.close()
+
+    def using(self, thing: contextlib.AbstractContextManager[T]) -> T:
+        """Enter a context that is left when the promise is through, even on Ctrl-C."""
+        return self._things.enter_context(thing)
+
+    def serve(self, *options: str, prefix: tuple[str, ...] = ()) -> Server:
+        """Start the service on a free port, or the stock server when this is a control.
+
+        Args:
+            options: What else to tell the service.
+            prefix: A command that starts the command, for example ``ip netns exec NAME``.
+
+        Returns:
+            The server, listening on TCP and UDP.
+        """
+        number = len(self.servers)
+        directory = self.directory / f"server-{number}"
+        directory.mkdir()
+        server = start_control(directory) if self.control else start_service(directory, options, prefix)
+        self.servers.append(server)
+        self.using(contextlib.closing(server))
+        server.wait_until_listening()
+        return server
+
+
+@contextlib.contextmanager
+def _saying(run: Run) -> Iterator[None]:
+    """Write now and then what takes so long."""
+    started = time.monotonic()
+    done = threading.Event()
+
+    def say() -> None:
+        while not done.wait(PATIENCE):
+            waited = time.monotonic() - started
+            sys.stderr.write(f"{run.name}: {waited:.0f} s {run.step}".rstrip() + "\n")
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

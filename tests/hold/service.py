@@ -1,0 +1,189 @@
+"""The process under test: started as a user starts it, watched from outside, always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "NotServing",
+    "Server",
+    "environment",
+    "listening",
+    "start_control",
+    "start_service",
+    "trouble",
+    "twistd",
+]
+
+#: How a server says where it listens: ``echo (RFC 862) listens on TCP [::]:40123``, perhaps followed by a note.
+_LISTENS = re.compile(r"\w+ \(RFC \d+\) listens on (TCP|UDP) (\S+):(\d+)\b")
+
+#: What never stands in the log of a healthy service.
+_TROUBLE = re.compile(r"^.*(?:Traceback|Unhandled).*$", re.MULTILINE)
+
+#: Seconds for a server to start, and to stop: far more than either takes, even on a busy machine.
+START = 15.0
+STOP = 15.0
+
+
+class NotServing(Exception):
+    """A server did not come up; `str()` says what it said."""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """One line of a server's log.
+
+    Attributes:
+        transport: ``TCP`` or ``UDP``.
+        host: The bound address, as logged.
+        port: The bound port.
+    """
+
+    transport: str
+    host: str
+    port: int
+
+
+def listening(log: str) -> list[Listening]:
+    """Read from a log what listens where."""
+    return [Listening(transport, host, int(port)) for transport, host, port in _LISTENS.findall(log)]
+
+
+def trouble(log: str) -> str | None:
+    """Find the first line in a log that a healthy service does not write, or None."""
+    found = _TROUBLE.search(log)
+    return found.group().strip() if found else None
+
+
+def twistd() -> list[str]:
+    """The command that runs twistd on the interpreter that runs us, wherever it is installed."""
+    script = Path(sys.executable).with_name("twistd")
+    if script.exists():
+        return [str(script)]
+    return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """The environment for a server: ours, and the checkout on the path if echosvc is not installed."""
+    ours = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    probe = [sys.executable, "-P", "-c", "import echosvc, twisted.plugins.echosvc_plugin"]
+    if subprocess.run(probe, cwd="/", env=ours, capture_output=True, check=False).returncode:
+        checkout = str(Path(__file__).parents[2])
+        ours["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH")]))
+    return ours
+
+
+class Server:
+    """A server in a process of its own.
+
+    Args:
+        command: What to run.
+        directory: Its working directory, where its log stands.
+
+    Attributes:
+        pid: The process.
+        tcp: The TCP port, once it listens.
+        udp: The UDP port, once it listens.
+        stopped: `stop` was called.
+    """
+
+    def __init__(self, command: Sequence[str], directory: Path) -> None:
+        self._log = directory / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the harness, which then stops the server
+            )
+        self.pid = self._process.pid
+        self.tcp = self.udp = 0
+        self.stopped = False
+
+    def wait_until_listening(self) -> None:
+        """Wait for the log to name a TCP and a UDP port.
+
+        Raises:
+            NotServing: The process ended, or has said nothing in time.
+        """
+        until = time.monotonic() + START
+        while time.monotonic() < until:
+            ports = {each.transport: each.port for each in listening(self.log())}
+            if ports.keys() == {"TCP", "UDP"}:
+                self.tcp, self.udp = ports["TCP"], ports["UDP"]
+                return
+            if not self.alive():
+                break
+            time.sleep(0.02)
+        raise NotServing(f"the server does not listen: {self.log().strip().rpartition(chr(10))[2]}")
+
+    def log(self) -> str:
+        """Everything the server has written so far."""
+        return self._log.read_text(errors="replace")
+
+    def alive(self) -> bool:
+        """Tell whether the process still runs."""
+        return self._process.poll() is None
+
+    def resident(self) -> int:
+        """Memory the process holds now, in bytes (VmRSS)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+        if found is None:
+            raise NotServing("the server has no memory: it is gone")
+        return int(found.group(1)) * 1024
+
+    def stop(self) -> int:
+        """Send SIGTERM and wait. A second call only returns the exit code again.
+
+        Returns:
+            The exit code; negative for a signal.
+
+        Raises:
+            NotServing: It still runs after `STOP` seconds.
+        """
+        self.stopped = True
+        self._process.terminate()
+        try:
+            return self._process.wait(STOP)
+        except subprocess.TimeoutExpired:
+            raise NotServing(f"still running {STOP:g} s after SIGTERM") from None
+
+    def close(self) -> None:
+        """Kill it and whatever it started. Does nothing if it has ended."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def start_service(directory: Path, options: Sequence[str], prefix: Sequence[str] = ()) -> Server:
+    """Start the real service in the foreground on a free port.
+
+    Args:
+        directory: Its working directory.
+        options: More options of ``twistd echosvc``.
+        prefix: A command that starts the command.
+    """
+    return Server([*prefix, *twistd(), "-n", "--pidfile=", "echosvc", "--port", "0", *options], directory)
+
+
+def start_control(directory: Path) -> Server:
+    """Start the stock server on free ports."""
+    # -P keeps this package's module names out of the program's way.
+    return Server([sys.executable, "-P", str(Path(__file__).with_name("control.py"))], directory)

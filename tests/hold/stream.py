@@ -1,0 +1,277 @@
+"""What is promised of TCP connections: nothing is lost, and a peer that does not read harms nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import termios
+import threading
+import time
+
+from tests.hold.clients import (
+    IPV4,
+    Pings,
+    connect,
+    in_threads,
+    ping,
+    receive_all,
+    send_all_and_shut,
+)
+from tests.hold.kernel import connection
+from tests.hold.promise import Broken, kept, promise
+from tests.hold.run import Run
+from tests.hold.service import Server
+
+__all__ = ["dead_reader", "half_close", "never_reading", "slow_reader", "stuck_end_of_file"]
+
+MB = 1_000_000
+MIB = 1024 * 1024
+
+
+@promise(
+    "T01",
+    "half-close: 100 clients send 8 MB each, shut down and read late; 200 send a word and shut down",
+    deadline=90,
+    stock=r"^\d\d?/100 equal",
+)
+def half_close(run: Run) -> str:
+    """Everything that was sent before the end of file comes back whole."""
+    server = run.serve()
+    block = os.urandom(8 * MB)
+    connections = 100
+
+    def late_reader(number: int) -> int:
+        payload = block[number * 1000 :] + block[: number * 1000]  # all random, no two the same
+        with connect(IPV4, server.tcp) as sock:
+            sender = threading.Thread(target=send_all_and_shut, args=(sock, payload), daemon=True)
+            sender.start()
+            time.sleep(0.5)
+            came = receive_all(sock, len(payload))
+            equal = came == payload
+            if not equal:
+                sock.close()  # so that a sender whose peer has stalled ends, too
+            sender.join()
+        run.step = f"connection {number + 1} of {connections}"
+        return len(came) if equal else -len(came)
+
+    def one_shot(number: int) -> bool:
+        word = f"hello {number}\n".encode()
+        with connect(IPV4, server.tcp) as sock:
+            send_all_and_shut(sock, word)
+            return receive_all(sock, len(word)) == word
+
+    sizes = in_threads(late_reader, count=connections, at_once=10)
+    words = in_threads(one_shot, count=200, at_once=4)
+    equal = sum(size > 0 for size in sizes)
+    figures = f"{equal}/{connections} equal, {sum(map(abs, sizes)) // MB} MB; {sum(words)}/200 one-shot replies whole"
+    kept(equal == connections and all(words), figures)
+    return figures
+
+
+@promise(
+    "T11-memory",
+    "a client that sends and never reads costs at most 1 MiB and does not slow others",
+    deadline=60,
+    stock=r"^\+\d{2,}\.\d MiB",
+)
+def never_reading(run: Run) -> str:
+    """Memory is measured all the while; others are pinged before and meanwhile."""
+    server = run.serve()
+    _warm_up(server)
+    quiet = ping(IPV4, server.tcp, count=200, interval=0.005)
+    before = highest = server.resident()
+    meanwhile: list[Pings] = []
+    taken: list[int] = []
+    with connect(IPV4, server.tcp) as sock:
+        threads = [
+            threading.Thread(
+                target=lambda: taken.append(_pour(sock, limit=200 * MB, seconds=10)), daemon=True
+            ),
+            threading.Thread(
+                target=lambda: meanwhile.append(ping(IPV4, server.tcp, count=200, interval=0.005)),
+                daemon=True,
+            ),
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            highest = max(highest, server.resident())
+            time.sleep(0.02)
+    growth = highest - before
+    answered = len(meanwhile[0].seconds) if meanwhile else 0
+    figures = f"+{growth / MIB:.1f} MiB for {taken[0] / MB:.1f} MB taken, {answered}/200 pings answered"
+    kept(growth <= MIB and answered == 200, figures)
+    during = meanwhile[0]
+    figures += (
+        f", median {during.median * 1e3:.2f} ms (quiet {quiet.median * 1e3:.2f}),"
+        f" worst {during.worst * 1e3:.1f} ms (quiet {quiet.worst * 1e3:.1f})"
+    )
+    # 5 ms: how long one of the harness's own threads may keep the interpreter from another.
+    kept(during.median <= 10 * quiet.median + 0.005, figures)
+    return figures
+
+
+@promise(
+    "T11-close",
+    "a connection that closes is aborted if its peer does not read for --stall-timeout seconds",
+    deadline=40,
+)
+def dead_reader(run: Run) -> str:
+    """The server has read the end of file, and holds bytes that its peer will never take."""
+    server = run.serve("--stall-timeout", "1")
+    with connect(IPV4, server.tcp, receive_buffer=4096) as sock:
+        client = _Brimming(server, sock)
+        client.fill()
+        sock.shutdown(socket.SHUT_WR)
+        return _cut_off(client)
+
+
+@promise(
+    "T11-slow",
+    "a connection that closes is not aborted as long as its peer reads, however slowly",
+    deadline=40,
+)
+def slow_reader(run: Run) -> str:
+    """With a close timeout of one second and a peer that reads ten times a second."""
+    server = run.serve("--stall-timeout", "1")
+    with connect(IPV4, server.tcp, receive_buffer=16384) as sock:
+        client = _Brimming(server, sock)
+        client.fill()
+        for _ in range(2):  # the first answers that arrive make the kernel enlarge the server's buffer
+            client.read(200_000)
+            client.fill()
+        sock.shutdown(socket.SHUT_WR)
+        sipped = client.sip(8)
+        client.read(client.sent)
+    figures = f"read 40 kB a second for {sipped:.1f} s and got {client.came} of {client.sent} bytes"
+    kept(client.came == client.sent, figures)
+    return figures
+
+
+@promise(
+    "T11-stuck",
+    "a client that sends all it can, half-closes and never reads is not held for ever",
+    deadline=40,
+)
+def stuck_end_of_file(run: Run) -> str:
+    """Its end of file waits behind data that the server, out of room, does not read."""
+    server = run.serve("--stall-timeout", "4")
+    with connect(IPV4, server.tcp) as sock:
+        client = _Brimming(server, sock)
+        client.sent = _pour(sock, limit=200 * MB, seconds=10)
+        sock.shutdown(socket.SHUT_WR)
+        return _cut_off(client)
+
+
+def _cut_off(client: _Brimming) -> str:
+    """Wait for the server to let go of a client that does not read."""
+    started = time.monotonic()
+    while client.is_held() and time.monotonic() - started < 10:
+        time.sleep(0.05)
+    word = "still held" if client.is_held() else "cut off"
+    waited = time.monotonic() - started
+    figures = f"a peer that took nothing of {client.sent / MB:.1f} MB was {word} after {waited:.1f} s"
+    kept(not client.is_held(), figures)
+    return figures
+
+
+def _warm_up(server: Server) -> None:
+    """Ordinary traffic, so that what every process allocates once is there before memory is measured."""
+
+    def echo(number: int) -> None:
+        payload = bytes(4 * MB)
+        with connect(IPV4, server.tcp) as sock:
+            threading.Thread(target=send_all_and_shut, args=(sock, payload), daemon=True).start()
+            receive_all(sock, len(payload))
+
+    in_threads(echo, count=16, at_once=4)
+
+
+def _pour(sock: socket.socket, *, limit: int, seconds: float) -> int:
+    """Send and never read, until so many bytes, so many seconds, or two seconds without progress."""
+    piece = bytes(MB)
+    until = time.monotonic() + seconds
+    sock.settimeout(2)
+    poured = 0
+    try:
+        while poured < limit and time.monotonic() < until:
+            poured += sock.send(piece)
+    except OSError:
+        pass
+    return poured
+
+
+class _Brimming:
+    """A client that fills the server's buffers to the brim.
+
+    Args:
+        server: The server.
+        sock: A connection to it.
+
+    Attributes:
+        sent: Bytes sent.
+        came: Bytes read.
+    """
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._server = server
+        self._sock = sock
+        self.sent = self.came = 0
+
+    def fill(self) -> None:
+        """Send until the kernel takes no more from the server, and only what the server still reads.
+
+        The server then holds a little in a queue of its own and has read everything, so that it sees our end
+        of file at once. (Much more, and it stops reading: the end of file would wait behind data.)
+        """
+        piece = bytes(60_000)
+        full_since = time.monotonic()
+        while time.monotonic() - full_since < 0.3:
+            if self._queued_by_server() == 0:
+                self._sock.sendall(piece)
+                self.sent += len(piece)
+                full_since = time.monotonic()
+
+    def read(self, most: int) -> None:
+        """Read so many bytes, or until the stream ends or breaks."""
+        until = self.came + most
+        with contextlib.suppress(ConnectionError):
+            while self.came < until and (piece := self._sock.recv(min(MB, until - self.came))):
+                self.came += len(piece)
+
+    def sip(self, seconds: float) -> float:
+        """Read 40 kB a second for some seconds, or until the server no longer holds the connection.
+
+        The kernel tells the server of room only when 60 kB or more of what is on its way were read. That takes
+        longer than a second, in which a server sees no progress unless it asks the kernel what has arrived.
+
+        Returns:
+            How many seconds it held.
+        """
+        started = time.monotonic()
+        while self.is_held() and time.monotonic() - started < seconds:
+            self.read(4_000)
+            time.sleep(0.1)
+        return time.monotonic() - started
+
+    def is_held(self) -> bool:
+        """Tell whether the server still holds its end of the connection."""
+        theirs = connection(self._server.tcp, self._sock.getsockname()[1])
+        return theirs is not None and theirs.owned
+
+    def _queued_by_server(self) -> int:
+        """How many bytes the server holds itself: those that are in no queue of the kernel."""
+        theirs = connection(self._server.tcp, self._sock.getsockname()[1])
+        if theirs is None:
+            raise Broken("the server has closed a connection that is still being filled")
+        on_the_way = _kernel_queue(self._sock, termios.TIOCOUTQ)
+        arrived = _kernel_queue(self._sock, termios.FIONREAD)
+        return self.sent - on_the_way - theirs.unread - theirs.unacknowledged - arrived - self.came
+
+
+def _kernel_queue(sock: socket.socket, which: int) -> int:
+    """Ask the kernel how many bytes are queued: SIOCOUTQ (sent, not acknowledged) or SIOCINQ (not read)."""
+    return int.from_bytes(fcntl.ioctl(sock, which, bytes(4)), sys.byteorder)

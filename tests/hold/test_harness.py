@@ -1,0 +1,292 @@
+"""Tests of the harness's own parts: what it reads, decides and prints. The promises themselves are not run."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.hold.__main__ import PROMISES, main
+from tests.hold.clients import in_threads
+from tests.hold.datagram import sizes
+from tests.hold.kernel import Connection, parse_connection
+from tests.hold.promise import Broken, Promise, Result, Skipped, kept, promise, select, summary
+from tests.hold.run import Run
+from tests.hold.runner import execute
+from tests.hold.service import Listening, listening, trouble
+
+
+def returning(figures: str, *, stock: str | None = None) -> Promise:
+    """A promise that is kept at once."""
+
+    @promise("X1", "something", deadline=5, stock=stock)
+    def keep(run: Run) -> str:
+        return figures
+
+    return keep
+
+
+def raising(problem: Exception, *, stock: str | None = None) -> Promise:
+    """A promise that ends with an exception at once."""
+
+    @promise("X1", "something", deadline=5, stock=stock)
+    def keep(run: Run) -> str:
+        raise problem
+
+    return keep
+
+
+class LogTests(SynchronousTestCase):
+    """What is read from a server's log."""
+
+    def test_listening(self) -> None:
+        """Every line about a listener is understood, with and without a note after the port."""
+        log = (
+            "2026-01-02T03:04:05+0000 [-] twistd 26.10.0 starting up.\n"
+            "2026-01-02T03:04:05+0000 [echosvc#info] echo (RFC 862) listens on TCP [::]:40123 (IPv6 and IPv4)\n"
+            "2026-01-02T03:04:05+0000 [echosvc#info] echo (RFC 862) listens on UDP 127.0.0.1:7\n"
+        )
+
+        self.assertEqual([Listening("TCP", "[::]", 40123), Listening("UDP", "127.0.0.1", 7)], listening(log))
+
+    def test_stopping_is_not_listening(self) -> None:
+        """A line that names a port for another reason is not taken for a listener."""
+        self.assertEqual([], listening("TCP [::]:40123 (IPv6 and IPv4): stopped after 3 connections\n"))
+
+    def test_trouble(self) -> None:
+        """The first line with a traceback or an unhandled error is found."""
+        self.assertEqual(
+            "[-] Unhandled Error", trouble("all is well\n[-] Unhandled Error\n\tTraceback (most recent…\n")
+        )
+
+    def test_no_trouble(self) -> None:
+        """A healthy log has nothing to be found."""
+        self.assertIsNone(trouble("echo (RFC 862) listens on TCP [::]:40123\nSIGTERM: stopping\n"))
+
+
+class KernelTests(SynchronousTestCase):
+    """What is read from /proc."""
+
+    LINE = (
+        "   3: 0100007F:9C40 0100007F:BC01 08 0000000A:00000200 00:00000000 00000000     0        0 {inode} 1 "
+        "0000000000000000 20 4 30 10 -1"
+    )
+
+    def test_connection(self) -> None:
+        """A line of /proc/net/tcp gives both queues, and whether a process holds the socket."""
+        self.assertEqual(
+            Connection(unacknowledged=10, unread=512, owned=True),
+            parse_connection(self.LINE.format(inode="4711"), 40000, 48129),
+        )
+
+    def test_orphan(self) -> None:
+        """A connection that the kernel finishes alone has no owner."""
+        found = parse_connection(self.LINE.format(inode="0"), 40000, 48129)
+
+        self.assertFalse(found is None or found.owned)
+
+    def test_another_connection(self) -> None:
+        """Lines about other ports are passed over."""
+        self.assertIsNone(parse_connection(self.LINE.format(inode="4711"), 48129, 40000))
+
+
+class ResultTests(SynchronousTestCase):
+    """What is printed."""
+
+    def test_line(self) -> None:
+        """A result is one line: name, outcome, figures."""
+        self.assertEqual(
+            "T01 pass 100/100 equal, 800 MB", str(Result("T01", "pass", "100/100 equal, 800 MB"))
+        )
+
+    def test_control(self) -> None:
+        """The line of a control says whether the stock server failed as it must."""
+        self.assertEqual(
+            ["T05 control fails as it must: 1/21", "T05 control does NOT fail as it must: 21/21"],
+            [
+                str(Result("T05", "pass", "1/21", control=True)),
+                str(Result("T05", "fail", "21/21", control=True)),
+            ],
+        )
+
+    def test_summary(self) -> None:
+        """The last line counts the outcomes."""
+        results = [Result("A", "pass", ""), Result("B", "skip", ""), Result("C", "pass", "")]
+
+        self.assertEqual("2 passed, 0 failed, 1 skipped", summary(results))
+
+
+class SelectTests(SynchronousTestCase):
+    """Which promises are run."""
+
+    def names(self, *wanted: str) -> list[str]:
+        """The names of what is selected from all promises."""
+        return [each.name for each in select(wanted, PROMISES)]
+
+    def test_all(self) -> None:
+        """Without a name, every promise is run."""
+        self.assertEqual([each.name for each in PROMISES], self.names())
+
+    def test_number(self) -> None:
+        """A number means every promise of that number, in any case."""
+        self.assertEqual(["T11-memory", "T11-close", "T11-slow", "T11-stuck"], self.names("t11"))
+
+    def test_word(self) -> None:
+        """A whole name means that promise alone."""
+        self.assertEqual(["T01", "T11-close"], self.names("T11-close", "T01"))
+
+    def test_unknown(self) -> None:
+        """A name that there is not is an error, even if it begins like one that there is."""
+        self.assertRaises(KeyError, self.names, "T1")
+
+    def test_names_differ(self) -> None:
+        """No two promises have the same name."""
+        self.assertEqual(len(PROMISES), len({each.name for each in PROMISES}))
+
+
+class ExecuteTests(SynchronousTestCase):
+    """How a promise is judged."""
+
+    def outcome(self, each: Promise, *, control: bool = False) -> tuple[str, str]:
+        """Outcome and figures, without the time that was taken."""
+        result = execute(each, control=control)
+        return result.outcome, result.figures.rpartition(", ")[0]
+
+    def test_kept(self) -> None:
+        """A promise that returns is kept."""
+        self.assertEqual(("pass", "3 of 3"), self.outcome(returning("3 of 3")))
+
+    def test_broken(self) -> None:
+        """A promise that says so is broken."""
+        self.assertEqual(("fail", "2 of 3"), self.outcome(raising(Broken("2 of 3"))))
+
+    def test_skipped(self) -> None:
+        """A promise that this machine cannot show is skipped."""
+        self.assertEqual(("skip", "needs root"), self.outcome(raising(Skipped("needs root"))))
+
+    def test_unforeseen(self) -> None:
+        """Any other exception breaks the promise, and is shown whole on standard error."""
+        self.patch(sys, "stderr", shown := io.StringIO())
+
+        self.assertEqual(("fail", "ValueError: what"), self.outcome(raising(ValueError("what"))))
+        self.assertIn("Traceback", shown.getvalue())
+
+    def test_deadline(self) -> None:
+        """A promise that takes too long is broken, wherever it waits."""
+
+        @promise("X1", "something", deadline=0.05)
+        def hangs(run: Run) -> str:
+            threading.Event().wait(60)
+            return "never"
+
+        self.assertEqual(("fail", "not through after 0.05 s"), self.outcome(hangs))
+
+    def test_left_behind(self) -> None:
+        """What a promise was using is closed when it breaks."""
+        closed: list[str] = []
+
+        class Thing:
+            def __enter__(self) -> None: ...
+
+            def __exit__(self, *_: object) -> None:
+                closed.append("thing")
+
+        @promise("X1", "something", deadline=5)
+        def breaks(run: Run) -> str:
+            run.using(Thing())
+            raise Broken("it")
+
+        self.outcome(breaks)
+
+        self.assertEqual(["thing"], closed)
+
+    def test_control_fails_as_it_must(self) -> None:
+        """A control passes by breaking the promise in the way that is known of the stock server."""
+        each = raising(Broken("1/21 answered"), stock=r"^1/21")
+
+        self.assertEqual(("pass", "1/21 answered"), self.outcome(each, control=True))
+
+    def test_control_fails_otherwise(self) -> None:
+        """A control that breaks the promise in another way proves nothing."""
+        each = raising(Broken("nobody listens"), stock=r"^1/21")
+
+        self.assertEqual(("fail", "nobody listens"), self.outcome(each, control=True))
+
+    def test_control_keeps(self) -> None:
+        """A control that keeps the promise shows that the test cannot fail."""
+        each = returning("21/21", stock=r"^1/21")
+
+        self.assertEqual(("fail", "stock Twisted keeps it: 21/21"), self.outcome(each, control=True))
+
+
+class MainTests(SynchronousTestCase):
+    """The command line."""
+
+    def run_main(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        self.patch(sys, "stdout", out := io.StringIO())
+        self.patch(sys, "stderr", err := io.StringIO())
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        return code, out.getvalue(), err.getvalue()
+
+    def test_list(self) -> None:
+        """--list prints one line for each promise and runs none."""
+        code, out, _ = self.run_main("--list")
+
+        self.assertEqual((0, len(PROMISES)), (code, len(out.splitlines())))
+
+    def test_list_controls(self) -> None:
+        """--control --list prints those that stock Twisted must break."""
+        _, out, _ = self.run_main("--control", "--list")
+
+        self.assertEqual(
+            ["T01", "T11-memory", "T03", "T05", "T16", "T20"], [line.split()[0] for line in out.splitlines()]
+        )
+
+    def test_unknown_promise(self) -> None:
+        """A promise that there is not is a usage error of one line."""
+        self.assertEqual(
+            (64, "", "tests.hold: T99: no such promise; --list lists them\n"), self.run_main("T99")
+        )
+
+    def test_no_control(self) -> None:
+        """A promise that has no control cannot be run with one."""
+        code, _, err = self.run_main("--control", "T28")
+
+        self.assertEqual(
+            (64, "tests.hold: T28: no such promise with a control; --list lists them\n"), (code, err)
+        )
+
+    def test_unknown_option(self) -> None:
+        """An option that there is not is a usage error."""
+        self.assertEqual(64, self.run_main("--nonsense")[0])
+
+
+class PartsTests(SynchronousTestCase):
+    """Small things that promises are made of."""
+
+    def test_threads_keep_the_order(self) -> None:
+        """Results come in the order of the numbers, whichever thread was first."""
+        self.assertEqual([0, 1, 4, 9, 16], in_threads(lambda number: number**2, count=5, at_once=3))
+
+    def test_threads_raise(self) -> None:
+        """The first failure is raised where the threads are waited for."""
+
+        def fail(number: int) -> None:
+            kept(number != 2, f"number {number}")
+
+        problem = self.assertRaises(Broken, in_threads, fail, count=5, at_once=2)
+        self.assertEqual("number 2", str(problem))
+
+    def test_sizes(self) -> None:
+        """Every size to 2100 is tried, both sides of the stock server's limit, and the largest."""
+        tried = sizes(65507)
+
+        self.assertEqual([*range(2101)], tried[:2101])
+        self.assertLessEqual({8191, 8192, 8193, 65506, 65507}, set(tried))
+        self.assertEqual(65507, tried[-1])
