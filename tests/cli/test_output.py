@@ -1,0 +1,97 @@
+"""Standard output and error."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from echosvc.cli._output import Output, complain, occupy_closed_descriptors, printable
+from echosvc.errors import Interrupted, OutputError
+
+
+class OutputTests(SynchronousTestCase):
+    """Writing to standard output."""
+
+    def setUp(self) -> None:
+        """Stand in for the system's write and select."""
+        self.written = bytearray()
+        self.behaviour: list[int | BaseException] = []
+        self.waited = 0
+        self.output = Output()
+        self.patch(os, "write", self.write)
+        self.patch(select, "select", self.select)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Take as many bytes as the test says, or raise what it says; else everything."""
+        self.assertTrue(self.output.waiting or descriptor == 2)
+        behaviour = self.behaviour.pop(0) if self.behaviour else len(data)
+        if isinstance(behaviour, BaseException):
+            raise behaviour
+        self.written += data[:behaviour]
+        return behaviour
+
+    def select(self, *_: object) -> None:
+        """Wait until the descriptor is ready."""
+        self.waited += 1
+
+    def test_short_writes(self) -> None:
+        """What the system does not take at once is written afterwards."""
+        self.behaviour = [1, 2]
+        self.output.line("hello")
+
+        self.assertEqual(b"hello\n", bytes(self.written))
+        self.assertFalse(self.output.waiting)
+
+    def test_non_blocking(self) -> None:
+        """A descriptor that another program made non-blocking is waited for."""
+        self.behaviour = [1, BlockingIOError(errno.EAGAIN, "again")]
+        self.output.write(b"hello")
+
+        self.assertEqual((b"hello", 1), (bytes(self.written), self.waited))
+
+    def test_failed(self) -> None:
+        """A failure is told in the system's words."""
+        self.behaviour = [OSError(errno.ENOSPC, "No space left on device")]
+        error = self.assertRaises(OutputError, self.output.write, b"hello")
+
+        self.assertEqual("standard output: No space left on device", str(error))
+        self.assertFalse(self.output.waiting)
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C ends a write that waits."""
+        self.behaviour = [1, KeyboardInterrupt()]
+        self.assertRaises(Interrupted, self.output.write, b"hello")
+
+        self.assertFalse(self.output.waiting)
+
+    def test_complaint(self) -> None:
+        """A complaint is one line, whatever is in it; if it cannot be written, that is all right."""
+        complain("one\ntwo \udcff")
+        self.assertEqual(b"echosvc: one two \\udcff\n", bytes(self.written))
+        self.behaviour = [OSError(errno.EBADF, "Bad file descriptor")]
+        complain("nobody reads this")
+
+    def test_printable(self) -> None:
+        """Bytes from the network cannot move the cursor, and text stays text."""
+        self.assertEqual("grüß\\x1b[2J\\xff\\t\\n", printable("grüß\x1b[2J".encode() + b"\xff\t\n"))
+
+
+class DescriptorTests(SynchronousTestCase):
+    """Standard descriptors that the caller closed."""
+
+    def test_occupied(self) -> None:
+        """Each closed descriptor is given something that fails when it is used; open ones are left alone."""
+        opened: list[int] = []
+
+        def fstat(descriptor: int) -> None:
+            if descriptor != 1:
+                raise OSError(errno.EBADF, "Bad file descriptor")
+
+        self.patch(os, "fstat", fstat)
+        self.patch(os, "open", lambda _, flags: opened.append(flags))
+        occupy_closed_descriptors()
+
+        self.assertEqual([os.O_WRONLY, os.O_RDONLY], opened)
