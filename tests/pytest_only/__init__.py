@@ -1,0 +1,1 @@
+"""Tests that only pytest can run: fixtures of pytest-twisted."""
