@@ -21,10 +21,13 @@ class Output:
     Attributes:
         waiting: Whether a write is under way, which waits for as long as the reader likes. A signal handler
             may end it by raising `KeyboardInterrupt`.
+        interrupted: Whether the next write is to end at once. A signal handler sets it before it looks at
+            `waiting`, so that no write can slip in between and wait for ever.
     """
 
     def __init__(self) -> None:
         self.waiting = False
+        self.interrupted = False
 
     def write(self, data: bytes) -> None:
         """Write all of it.
@@ -37,6 +40,8 @@ class Output:
         rest = memoryview(data)
         try:
             self.waiting = True
+            if self.interrupted:
+                raise Interrupted
             while rest:
                 try:
                     rest = rest[os.write(1, rest) :]

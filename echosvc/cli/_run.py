@@ -50,9 +50,11 @@ def run(start: Callable[[Any], Coroutine[Any, Any, _T]], output: Output) -> _T:
         def cancel() -> None:
             nonlocal interrupted
             interrupted = True
+            output.interrupted = False  # a summary may still be written
             work.cancel()
 
         def on_sigint(*_: object) -> None:
+            output.interrupted = True  # or a write that begins before `cancel` runs would wait all the same
             if output.waiting:
                 raise KeyboardInterrupt
             reactor.callFromThread(cancel)

@@ -52,6 +52,14 @@ class OutputTests(SynchronousTestCase):
 
         self.assertEqual((b"hello", 1), (bytes(self.written), self.waited))
 
+    def test_interrupted_before(self) -> None:
+        """A write that begins just after Ctrl-C does not wait for its reader."""
+        self.output.interrupted = True
+        self.assertRaises(Interrupted, self.output.write, b"hello")
+
+        self.assertEqual(b"", bytes(self.written))
+        self.assertFalse(self.output.waiting)
+
     def test_failed(self) -> None:
         """A failure is told in the system's words."""
         self.behaviour = [OSError(errno.ENOSPC, "No space left on device")]

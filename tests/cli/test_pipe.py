@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Thread
 from typing import BinaryIO
 from unittest import skipUnless
@@ -39,9 +40,9 @@ class StreamPipeTests(CommandCase):
 
     def test_from_a_file(self) -> None:
         """Standard input may be a file, and standard output, too."""
-        before, after = Path(self.mktemp()), Path(self.mktemp())
-        before.write_bytes(THREE_MEGABYTES)
-        with before.open("rb") as given, after.open("wb") as taken:
+        with TemporaryFile() as given, TemporaryFile() as taken:
+            given.write(THREE_MEGABYTES)
+            given.seek(0)
             code = subprocess.run(
                 [*COMMAND, "talk", "127.0.0.1", str(self.stream_server())],
                 stdin=given,
@@ -50,9 +51,11 @@ class StreamPipeTests(CommandCase):
                 timeout=PATIENCE,
                 check=False,
             ).returncode
+            taken.seek(0)
+            back = taken.read()
 
         self.assertEqual(0, code)
-        self.assertEqual(THREE_MEGABYTES, after.read_bytes())
+        self.assertEqual(THREE_MEGABYTES, back)
 
     def test_wrong_byte(self) -> None:
         """A changed byte is reported with its place, and only what is right before it is put out."""
