@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 
 from echosvc.errors import Interrupted, OutputError
 
@@ -19,10 +20,10 @@ class Output:
     """Standard output.
 
     Attributes:
-        waiting: Whether a write is under way, which waits for as long as the reader likes. A signal handler
-            may end it by raising `KeyboardInterrupt`.
-        interrupted: Whether the next write is to end at once. A signal handler sets it before it looks at
-            `waiting`, so that no write can slip in between and wait for ever.
+        waiting: Whether a write waits for the reader, which may take for ever. A signal handler may end it by
+            raising `KeyboardInterrupt`.
+        interrupted: Whether no write may wait any more. A signal handler sets it before it looks at `waiting`,
+            so that no wait can slip in between.
     """
 
     def __init__(self) -> None:
@@ -35,20 +36,27 @@ class Output:
         Raises:
             OutputError: The reader is gone, the disk is full, standard output is closed. How much was
                 written is unknown.
-            Interrupted: Ctrl-C ended the waiting.
+            Interrupted: Ctrl-C ended the waiting for a reader.
         """
         rest = memoryview(data)
+        try:
+            while rest:
+                self._wait_for_reader()
+                with contextlib.suppress(BlockingIOError):  # non-blocking, and others write to it as well
+                    # As much as a descriptor that is ready takes at once: all waiting is done above, where
+                    # it is known to be waiting. Ctrl-C at any other time lets ping print its summary.
+                    rest = rest[os.write(1, rest[: select.PIPE_BUF]) :]
+        except OSError as problem:
+            raise OutputError(f"standard output: {problem.strerror}") from None
+
+    def _wait_for_reader(self) -> None:
+        if select.select([], [1], [], 0)[1]:
+            return
         try:
             self.waiting = True
             if self.interrupted:
                 raise Interrupted
-            while rest:
-                try:
-                    rest = rest[os.write(1, rest) :]
-                except BlockingIOError:  # another program made the shared descriptor non-blocking
-                    select.select([], [1], [])
-        except OSError as problem:
-            raise OutputError(f"standard output: {problem.strerror}") from None
+            select.select([], [1], [])
         except KeyboardInterrupt:
             raise Interrupted from None
         finally:

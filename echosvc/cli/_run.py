@@ -61,6 +61,8 @@ def run(start: Callable[[Any], Coroutine[Any, Any, _T]], output: Output) -> _T:
 
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell sets it for "command &"
             signal.signal(signal.SIGINT, on_sigint)
+            signal.signal(signal.SIGALRM, lambda *_: None)
+            output.pulse = 0.2
         work.addBoth(finish)
 
     def finish(result: _T | Failure) -> None:
