@@ -9,25 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 
 from echosvc.errors import Interrupted, OutputError
 
-__all__ = ["Output", "complain", "occupy_closed_descriptors", "printable"]
+__all__ = ["GLANCE", "Output", "complain", "occupy_closed_descriptors", "printable"]
+
+#: Seconds between looks at whether Ctrl-C was pressed, while something else is waited for. Python runs a signal's
+#: handler only between system calls: a signal just before one would have to wait as long as that does.
+GLANCE = 0.2
 
 
 class Output:
     """Standard output.
 
     Attributes:
-        waiting: Whether a write waits for the reader, which may take for ever. A signal handler may end it by
-            raising `KeyboardInterrupt`.
-        interrupted: Whether no write may wait any more. A signal handler sets it before it looks at `waiting`,
-            so that no wait can slip in between.
+        interrupted: Whether the reader is not to be waited for any more. What a reader takes at once is still
+            written: it may be a summary.
     """
 
     def __init__(self) -> None:
-        self.waiting = False
         self.interrupted = False
 
     def write(self, data: bytes) -> None:
@@ -41,26 +41,14 @@ class Output:
         rest = memoryview(data)
         try:
             while rest:
-                self._wait_for_reader()
+                while not select.select([], [1], [], GLANCE)[1]:
+                    if self.interrupted:
+                        raise Interrupted
                 with contextlib.suppress(BlockingIOError):  # non-blocking, and others write to it as well
-                    # As much as a descriptor that is ready takes at once: all waiting is done above, where
-                    # it is known to be waiting. Ctrl-C at any other time lets ping print its summary.
+                    # What a pipe that is ready takes without waiting: all waiting is done above.
                     rest = rest[os.write(1, rest[: select.PIPE_BUF]) :]
         except OSError as problem:
             raise OutputError(f"standard output: {problem.strerror}") from None
-
-    def _wait_for_reader(self) -> None:
-        if select.select([], [1], [], 0)[1]:
-            return
-        try:
-            self.waiting = True
-            if self.interrupted:
-                raise Interrupted
-            select.select([], [1], [])
-        except KeyboardInterrupt:
-            raise Interrupted from None
-        finally:
-            self.waiting = False
 
     def line(self, text: str) -> None:
         """Write one line; raises as `write` does."""

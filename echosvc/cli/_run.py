@@ -10,9 +10,10 @@ from threading import Thread
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from echosvc.cli._output import Output
+from echosvc.cli._output import GLANCE, Output
 from echosvc.errors import Interrupted
 
 __all__ = ["run"]
@@ -50,19 +51,15 @@ def run(start: Callable[[Any], Coroutine[Any, Any, _T]], output: Output) -> _T:
         def cancel() -> None:
             nonlocal interrupted
             interrupted = True
-            output.interrupted = False  # a summary may still be written
             work.cancel()
 
         def on_sigint(*_: object) -> None:
-            output.interrupted = True  # or a write that begins before `cancel` runs would wait all the same
-            if output.waiting:
-                raise KeyboardInterrupt
+            output.interrupted = True  # at once: the reactor may be waiting for whoever reads the output
             reactor.callFromThread(cancel)
 
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell sets it for "command &"
             signal.signal(signal.SIGINT, on_sigint)
-            signal.signal(signal.SIGALRM, lambda *_: None)
-            output.pulse = 0.2
+            LoopingCall(lambda: None).start(GLANCE)  # waiting for the network is interrupted now and then
         work.addBoth(finish)
 
     def finish(result: _T | Failure) -> None:

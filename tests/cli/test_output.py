@@ -18,24 +18,26 @@ class OutputTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Stand in for the system's write and select."""
         self.written = bytearray()
-        self.behaviour: list[int | BaseException] = []
-        self.waited = 0
+        self.behaviour: list[int | BaseException] = []  # of coming writes; others take everything
+        self.sleeps = 0  # how many looks find the reader asleep
         self.output = Output()
         self.patch(os, "write", self.write)
         self.patch(select, "select", self.select)
 
     def write(self, descriptor: int, data: memoryview) -> int:
-        """Take as many bytes as the test says, or raise what it says; else everything."""
-        self.assertTrue(self.output.waiting or descriptor == 2)
+        """Take what the test says, or raise it."""
         behaviour = self.behaviour.pop(0) if self.behaviour else len(data)
         if isinstance(behaviour, BaseException):
             raise behaviour
         self.written += data[:behaviour]
         return behaviour
 
-    def select(self, *_: object) -> None:
-        """Wait until the descriptor is ready."""
-        self.waited += 1
+    def select(
+        self, reading: list[int], writing: list[int], special: list[int], timeout: float
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Say whether the reader is awake."""
+        self.sleeps -= 1
+        return [], [] if self.sleeps >= 0 else writing, []
 
     def test_short_writes(self) -> None:
         """What the system does not take at once is written afterwards."""
@@ -43,22 +45,20 @@ class OutputTests(SynchronousTestCase):
         self.output.line("hello")
 
         self.assertEqual(b"hello\n", bytes(self.written))
-        self.assertFalse(self.output.waiting)
 
     def test_non_blocking(self) -> None:
-        """A descriptor that another program made non-blocking is waited for."""
+        """A descriptor that another program made non-blocking and fills, too, is tried again."""
         self.behaviour = [1, BlockingIOError(errno.EAGAIN, "again")]
         self.output.write(b"hello")
 
-        self.assertEqual((b"hello", 1), (bytes(self.written), self.waited))
+        self.assertEqual(b"hello", bytes(self.written))
 
-    def test_interrupted_before(self) -> None:
-        """A write that begins just after Ctrl-C does not wait for its reader."""
-        self.output.interrupted = True
-        self.assertRaises(Interrupted, self.output.write, b"hello")
+    def test_reader_sleeps(self) -> None:
+        """A reader that sleeps is waited for, however long it takes."""
+        self.sleeps = 1000
+        self.output.write(b"hello")
 
-        self.assertEqual(b"", bytes(self.written))
-        self.assertFalse(self.output.waiting)
+        self.assertEqual((b"hello", -1), (bytes(self.written), self.sleeps))
 
     def test_failed(self) -> None:
         """A failure is told in the system's words."""
@@ -66,14 +66,21 @@ class OutputTests(SynchronousTestCase):
         error = self.assertRaises(OutputError, self.output.write, b"hello")
 
         self.assertEqual("standard output: No space left on device", str(error))
-        self.assertFalse(self.output.waiting)
 
     def test_interrupted(self) -> None:
-        """Ctrl-C ends a write that waits."""
-        self.behaviour = [1, KeyboardInterrupt()]
+        """After Ctrl-C a reader that sleeps is not waited for."""
+        self.sleeps = 2
+        self.output.interrupted = True
         self.assertRaises(Interrupted, self.output.write, b"hello")
 
-        self.assertFalse(self.output.waiting)
+        self.assertEqual((b"", 1), (bytes(self.written), self.sleeps))
+
+    def test_not_interrupted(self) -> None:
+        """A write that need not wait is not ended by Ctrl-C: what it says may be the summary."""
+        self.output.interrupted = True
+        self.output.write(b"hello")
+
+        self.assertEqual(b"hello", bytes(self.written))
 
     def test_complaint(self) -> None:
         """A complaint is one line, whatever is in it; if it cannot be written, that is all right."""
