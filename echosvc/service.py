@@ -40,7 +40,7 @@ class EchoService(Service):
         screen = make_screen(each.port for each in self.listeners if each.is_datagram)
         for listener in self.listeners:
             listener.start(self._reactor, screen)
-            self._log.info("{listener}", listener=listener)
+            self._log.info("{listener}", listener=str(listener))
             if shortfall := listener.shortfall():
                 self._log.warn("{where}: {shortfall}", where=listener.where, shortfall=shortfall)
         self._drop_report.start()

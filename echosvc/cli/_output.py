@@ -12,7 +12,7 @@ import select
 
 from echosvc.errors import Interrupted, OutputError
 
-__all__ = ["GLANCE", "Output", "complain", "occupy_closed_descriptors", "printable"]
+__all__ = ["GLANCE", "Output", "complain", "occupy_closed_descriptors", "printable", "remark"]
 
 #: Seconds between looks at whether Ctrl-C was pressed, while something else is waited for. Python runs a signal's
 #: handler only between system calls: a signal just before one would have to wait as long as that does.

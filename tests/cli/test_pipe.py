@@ -97,7 +97,7 @@ class StreamPipeTests(CommandCase):
         self.assertEqual(b"1234", finished.stdout)
 
     def test_reset(self) -> None:
-        """A connection that is reset is reported as such."""
+        """A connection that is reset is reported with how much is missing, and without a traceback."""
 
         def reset(connection: socket.socket) -> None:
             connection.recv(1)
@@ -105,7 +105,9 @@ class StreamPipeTests(CommandCase):
 
         finished = self.run_command("talk", "127.0.0.1", self.stream_server(reset), sent=b"12")
 
-        self.assert_failed(finished, ExitCode.NO_REPLY, "2 bytes never came back", "reset")
+        # Not with the word "reset": when the system reports the error before the end of the stream, Twisted
+        # takes it for a close.
+        self.assert_failed(finished, ExitCode.NO_REPLY, "2 bytes never came back")
 
     def test_silence(self) -> None:
         """A server that never answers is given up after the time that -W says."""
