@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from tests.hold import datagram, foreign, hostile, lifecycle, link, stream
+from tests.hold import datagram, foreign, hostile, lifecycle, link, readme, stream
 from tests.hold.promise import Promise, select, summary
 from tests.hold.runner import execute
 
 __all__ = ["main"]
 
 #: The modules that hold promises, in the order they are run.
-FAMILIES = (stream, datagram, hostile, lifecycle, foreign, link)
+FAMILIES = (stream, datagram, hostile, lifecycle, foreign, link, readme)
 
 PROMISES = [each for family in FAMILIES for each in vars(family).values() if isinstance(each, Promise)]
 

@@ -1,0 +1,57 @@
+"""What is promised by the examples in README.md: that they run as they stand."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.hold.clients import connect, receive_all, send_all_and_shut
+from tests.hold.promise import Broken, kept, promise
+from tests.hold.run import Run
+from tests.hold.service import Server, environment, listening, twistd
+
+__all__ = ["examples"]
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@promise("README", "the examples in README.md run as they stand, but for the port numbers", deadline=30)
+def examples(run: Run) -> str:
+    """The client as a library against the service, and a protocol of one's own."""
+    library, shout = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    server = run.serve("--udp-port", "0")
+    kept(server.tcp == server.udp, "--udp-port 0 beside --port 0 did not share one number")
+    answered = subprocess.run(
+        [sys.executable, "-c", library.replace("8080", str(server.tcp))],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=20,
+        check=False,
+    )
+    kept(answered.stdout == "b'hello'\n" * 2, f"the library answered {answered.stdout}{answered.stderr}")
+
+    directory = run.directory / "shout"
+    directory.mkdir()
+    (directory / "shout.tac").write_text(shout.replace("port=8008", "port=0"))
+    shouting = Server([*twistd(), "-n", "--pidfile=", "-y", "shout.tac"], directory)
+    run.using(contextlib.closing(shouting))
+    with connect("127.0.0.1", _port(shouting)) as sock:
+        send_all_and_shut(sock, b"hello")
+        heard = bytes(receive_all(sock, 5))
+    kept(heard == b"HELLO", f"shout.tac answered {heard!r}")
+    return f"the library got {answered.stdout.split()}, shout.tac answered {heard!r}"
+
+
+def _port(server: Server) -> int:
+    """Wait for a server that listens on TCP alone."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until and server.alive():
+        for each in listening(server.log()):
+            return each.port
+        time.sleep(0.02)
+    raise Broken(f"shout.tac does not listen: {server.log()}")
