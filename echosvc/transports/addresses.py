@@ -77,11 +77,12 @@ def internet_address(kind: str, sockaddr: SockAddr) -> IPv4Address | IPv6Address
         sockaddr: An address as the socket gave it.
 
     Returns:
-        An `IPv4Address` for IPv4 and for IPv4-mapped addresses, else an `IPv6Address` with its scope.
+        An `IPv4Address` for IPv4 and for IPv4-mapped addresses, else an `IPv6Address`, whose host carries
+        its scope if it means nothing without it.
     """
     plain = from_mapped(sockaddr)
     if ":" in plain[0]:
-        return IPv6Address(kind, *plain)  # type: ignore[arg-type]  # Twisted types kind as Literal
+        return IPv6Address(kind, host_port(plain)[0], *plain[1:])  # type: ignore[arg-type]  # Twisted types kind as Literal
     return IPv4Address(kind, *plain[:2])  # type: ignore[arg-type]  # likewise
 
 

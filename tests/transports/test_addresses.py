@@ -32,7 +32,8 @@ class AddressTests(SynchronousTestCase):
 
         self.assertEqual(host_port(("fe80::1", 7, 0, loopback)), (f"fe80::1%{socket.if_indextoname(1)}", 7))
         self.assertEqual(
-            internet_address("UDP", ("fe80::1", 7, 0, 3)), IPv6Address("UDP", "fe80::1", 7, 0, 3)
+            internet_address("UDP", ("fe80::1", 7, 0, loopback)),
+            IPv6Address("UDP", f"fe80::1%{socket.if_indextoname(1)}", 7, 0, loopback),
         )
 
     def test_scope_of_an_interface_that_is_gone_is_its_number(self) -> None:
