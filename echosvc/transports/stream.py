@@ -1,7 +1,7 @@
 """A listening TCP socket that was bound elsewhere, and the connections it accepts.
 
 What differs from stock Twisted: the socket comes bound and listening (so that a daemon binds before it
-forks and drops privileges); IPv4 peers of a dual-stack socket are IPv4; keep-alive and TCP_NODELAY are on;
+forks and drops privileges); IPv4 peers of a dual-stack socket are IPv4; connections are served through the hub, and write directly; keep-alive and TCP_NODELAY are on;
 and a connection whose peer has stopped reading is not held open for ever.
 """
 
@@ -13,76 +13,44 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
 from twisted.python.failure import Failure
 
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
+from echosvc.transports.connection import DirectConnection
+from echosvc.transports.hub import hub_for
 from echosvc.transports.linux import unacknowledged
 
-__all__ = ["StreamPort", "StreamTransport"]
+__all__ = ["PatientConnection", "StreamPort", "StreamTransport"]
 
 #: Looks at a connection that does not move before it is given up. More would be more exact, and cost more.
 STALL_LOOKS = 8
 
 
-class StreamTransport(tcp.Server):
-    """One accepted TCP connection.
+class PatientConnection(DirectConnection):
+    """Waits for a slow peer, and not for one that takes nothing.
 
     Attributes:
-        bytes_out: Bytes that the kernel has taken from us.
+        stall_timeout: Seconds after which it is aborted if something waits and the peer takes nothing.
+        aborts: Where an abort is counted, under ``stall-timeout``.
     """
 
-    server: StreamPort
-    reactor: Any  # watches descriptors and keeps time
-    bytes_out = 0
+    reactor: Any  # the hub, which is also the reactor: watches descriptors and keeps time
+    stall_timeout = 300.0
+    aborts: Counter[str] | None = None
     _stall_watch: IDelayedCall | None = None
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        protocol: IProtocol,
-        client: SockAddr,
-        server: StreamPort,
-        sessionno: int,
-        reactor: Any,
-    ) -> None:
-        super().__init__(sock, protocol, from_mapped(client), server, sessionno, reactor)
-        self.setTcpNoDelay(True)
-        self.setTcpKeepAlive(True)
-
-    def getHost(self) -> IPv4Address | IPv6Address:
-        """Return the local address, IPv4 as IPv4 even on an IPv6 socket."""
-        return internet_address("TCP", self.socket.getsockname())
-
-    def getPeer(self) -> IPv4Address | IPv6Address:
-        """Return the peer's address, IPv4 as IPv4 even on an IPv6 socket."""
-        return internet_address("TCP", self.client)
-
-    def writeSomeData(self, data: bytes) -> int | ConnectionLost:
-        """Write to the socket, and count what the kernel took."""
-        taken = super().writeSomeData(data)
-        if isinstance(taken, int):
-            self.bytes_out += taken
-        return taken
-
-    # -- a peer that does not read
-
-    def write(self, data: bytes) -> None:
-        """Queue bytes, to be sent in the reactor's next turn."""
-        super().write(data)
-        self._watch_stall()
-
-    def loseConnection(self, *args: Any) -> None:
-        """Close when everything queued is sent, or when the peer stalls."""
-        super().loseConnection(*args)
-        self._watch_stall()
+    def startWriting(self) -> None:
+        """Wait for room; what is queued may stall."""
+        super().startWriting()
+        if self._tempDataLen or self.dataBuffer:
+            self._watch_stall()
 
     def _watch_stall(self, looks: int = 0) -> None:
         """Look again in a while; no more than one look is ever due."""
         if self._stall_watch is None and self.connected:
             self._stall_watch = self.reactor.callLater(
-                self.server.stall_timeout / STALL_LOOKS, self._check_stall, self._delivered(), looks
+                self.stall_timeout / STALL_LOOKS, self._check_stall, self._delivered(), looks
             )
 
     def _check_stall(self, delivered_before: int, looks: int) -> None:
@@ -95,7 +63,8 @@ class StreamTransport(tcp.Server):
         elif looks + 1 < STALL_LOOKS:
             self._watch_stall(looks + 1)
         else:
-            self.server.aborts["stall-timeout"] += 1
+            if self.aborts is not None:
+                self.aborts["stall-timeout"] += 1
             self.abortConnection()
 
     def _delivered(self) -> int:
@@ -114,6 +83,34 @@ class StreamTransport(tcp.Server):
         super().connectionLost(reason)
 
 
+class StreamTransport(PatientConnection, tcp.Server):
+    """One accepted TCP connection."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: IProtocol,
+        client: SockAddr,
+        server: tcp.Port,
+        sessionno: int,
+        reactor: Any,
+    ) -> None:
+        super().__init__(sock, protocol, from_mapped(client), server, sessionno, hub_for(reactor))
+        if isinstance(server, StreamPort):
+            self.stall_timeout, self.aborts = server.stall_timeout, server.aborts
+        self._be_direct()
+        self.setTcpNoDelay(True)
+        self.setTcpKeepAlive(True)
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """Return the local address, IPv4 as IPv4 even on an IPv6 socket."""
+        return internet_address("TCP", self.socket.getsockname())
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        """Return the peer's address, IPv4 as IPv4 even on an IPv6 socket."""
+        return internet_address("TCP", self.client)
+
+
 class StreamPort(tcp.Port):
     """A listening socket that hands each connection to a protocol of the factory.
 
@@ -128,7 +125,7 @@ class StreamPort(tcp.Port):
         sessionno: How many connections were accepted so far.
     """
 
-    transport = StreamTransport  # type: ignore[assignment]  # narrower on purpose: it asks for a StreamPort
+    transport = StreamTransport
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from echosvc.admission import make_screen
 from echosvc.listeners import Listener, ListenerSettings, open_listeners
 from echosvc.protocols import EchoFactory, WireProtocol, register, registry
+from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor, udp_socket
 
 
@@ -64,7 +65,7 @@ class ListenerTests(SynchronousTestCase):
 
         self.assertEqual(listener.totals(), "1 connections")
         self.assertEqual(listener.drops(), {})
-        for connection in set(self.reactor.getReaders()) - {port}:
+        for connection in set(hub_for(self.reactor).getReaders()) - {port}:
             connection.abortConnection()
         self.reactor.advance(0)
 

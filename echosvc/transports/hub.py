@@ -1,0 +1,259 @@
+"""The hub: an epoll of ours inside the reactor's, so that a ready connection costs no turn of the reactor.
+
+A reactor pays for every ready descriptor: a logging context, a dispatch through several calls, and, in
+Twisted's way of writing, two epoll_ctl calls per message. Connections therefore register here, and the hub's
+own descriptor is one reader of the reactor. One reactor event then serves every ready connection in a tight
+loop. That works on any reactor that can watch a descriptor.
+
+Rules, each of which a test holds:
+
+- The hub joins the reactor with its first member and leaves it with its last, so that an idle hub is no
+  reader left behind.
+- Transports that say so (`edge_triggered`) read until the kernel has no more, and are told only of news:
+  epoll then need not ask the kernel about each of them again at every wait, which nested epolls do twice.
+- Within a batch an event may be stale. A descriptor that was closed, or that no longer wants to read, is
+  looked up and not found; one whose number was given to a new connection meanwhile is in `_fresh`.
+- A turn is bounded, in events and in time, so that timers and everyone else's descriptors are not late.
+- What a protocol raises closes its connection, is logged once in its logging context, and touches no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import sys
+from time import monotonic
+from typing import Any, TypeAlias
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorFDSet, IReadDescriptor
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.python import log
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["Hub", "hub_for"]
+
+#: Events taken at once. At 7 us each, a full batch is under 2 ms.
+BATCH = 256
+
+#: A batch smaller than this was all there was: asking again at once would find nothing, at the price of a
+#: system call.
+SMALL = 32
+
+#: Seconds after which a turn ends with the batch in hand; what is left waits for the reactor's next turn.
+TURN = 0.002
+
+
+#: The two ordinary ends, made once: a Failure is dear.
+_ENDS = {type(end): Failure(end) for end in (CONNECTION_DONE, CONNECTION_LOST)}
+
+#: What can be watched: any of Twisted's descriptors (`IReadDescriptor`, `IWriteDescriptor`).
+Member: TypeAlias = Any
+
+
+@implementer(IReactorFDSet, IReadDescriptor)
+class Hub:
+    """Watches descriptors for one reactor, and hands everything else on to it.
+
+    To its transports it is the reactor: an `IReactorFDSet` whose every other attribute is the reactor's.
+
+    Args:
+        reactor: Watches the hub.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._epoll = select.epoll()
+        self._readers: dict[int, Member] = {}
+        self._writers: dict[int, Member] = {}
+        self._fresh: set[int] = set()
+        self.fileno = self._epoll.fileno
+
+    def __getattr__(self, name: str) -> Any:
+        """Hand on what is not ours: time, threads, names, listening."""
+        return getattr(self._reactor, name)
+
+    def __repr__(self) -> str:
+        """Show the members: trial prints this when a test leaves connections behind."""
+        return f"<Hub of {[*self._readers.values(), *self._writers.values()]}>"
+
+    # -- IReactorFDSet, for the transports
+
+    def addReader(self, reader: Member) -> None:
+        """Watch for something to read."""
+        self._add(reader, self._readers)
+
+    def addWriter(self, writer: Member) -> None:
+        """Watch for room to write."""
+        self._add(writer, self._writers)
+
+    def removeReader(self, reader: Member) -> None:
+        """Watch no longer for something to read."""
+        self._remove(reader, self._readers)
+
+    def removeWriter(self, writer: Member) -> None:
+        """Watch no longer for room to write."""
+        self._remove(writer, self._writers)
+
+    def getReaders(self) -> list[Any]:
+        """Return everything that is watched for reading, here and by the reactor."""
+        return [*self._readers.values(), *self._others(self._reactor.getReaders())]
+
+    def getWriters(self) -> list[Any]:
+        """Return everything that is watched for writing, here and by the reactor."""
+        return [*self._writers.values(), *self._others(self._reactor.getWriters())]
+
+    def removeAll(self) -> list[Any]:
+        """Watch nothing any more, here and in the reactor, and return what was watched."""
+        return [*self._remove_members(), *self._others(self._reactor.removeAll())]
+
+    def _others(self, descriptors: list[Any]) -> list[Any]:
+        return [each for each in descriptors if each is not self]
+
+    def _remove_members(self) -> list[Member]:
+        members = list({**self._readers, **self._writers}.values())
+        for fd in {**self._readers, **self._writers}:
+            with contextlib.suppress(OSError):  # closed behind our back
+                self._epoll.unregister(fd)
+        self._readers.clear()
+        self._writers.clear()
+        self._reactor.removeReader(self)
+        return members
+
+    def _add(self, member: Member, wanted: dict[int, Member]) -> None:
+        fd = member.fileno()
+        if fd in wanted:
+            return
+        known = fd in self._readers or fd in self._writers
+        wanted[fd] = member
+        if known:
+            self._epoll.modify(fd, self._events(fd, member))
+            return
+        self._epoll.register(fd, self._events(fd, member))
+        self._fresh.add(fd)
+        # At every registration, not only the first: whoever called the reactor's own removeAll (trial does
+        # after each test) has taken the hub out without telling it. Adding a reader twice does nothing.
+        self._reactor.addReader(self)
+
+    def _remove(self, member: Member, wanted: dict[int, Member]) -> None:
+        fd = member.fileno()
+        if fd == -1:  # somebody else has closed its socket, and with that ended the kernel's watch
+            fd = next((number for number, each in wanted.items() if each is member), -1)
+        if fd not in wanted:
+            return
+        del wanted[fd]
+        with contextlib.suppress(OSError):  # closed behind our back: there is nothing to undo
+            if fd in self._readers or fd in self._writers:
+                self._epoll.modify(fd, self._events(fd, member))
+            else:
+                self._epoll.unregister(fd)
+        if not self._readers and not self._writers:
+            self._reactor.removeReader(self)
+
+    def _events(self, fd: int, member: Member) -> int:
+        """What to watch for. Edge-triggered only while reading alone: a queue is written a piece at a time."""
+        if fd not in self._writers:
+            edge = select.EPOLLET if getattr(member, "edge_triggered", False) else 0
+            return select.EPOLLIN | select.EPOLLRDHUP | edge
+        if fd not in self._readers:
+            return select.EPOLLOUT
+        return select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT
+
+    # -- IReadDescriptor, for the reactor
+
+    def doRead(self) -> None:
+        """Serve every member that is ready, within the bounds of a turn."""
+        readers, fresh, wait = self._readers, self._fresh, self._epoll.poll
+        deadline = monotonic() + TURN
+        while True:
+            events = wait(0, BATCH)
+            fresh.clear()
+            for fd, event in events:
+                if fresh and fd in fresh:
+                    continue
+                if event == select.EPOLLIN:
+                    if (member := readers.get(fd)) is not None:
+                        try:
+                            why: Any = member.doRead()
+                        except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
+                            why = self._failed(member)
+                        if why is not None:
+                            self._disconnect(member, why, in_read=True)
+                else:
+                    self._serve(fd, event)
+            if len(events) < SMALL or monotonic() > deadline:
+                return
+
+    def _serve(self, fd: int, event: int) -> None:
+        """Serve any event but plain input, in the order that Twisted's reactors keep."""
+        reader, writer = self._readers.get(fd), self._writers.get(fd)
+        if reader is None and writer is None:
+            return
+        member: Any = reader if reader is not None else writer
+        why: Any = None
+        in_read = False
+        if event & (select.EPOLLHUP | select.EPOLLERR) and not event & select.EPOLLIN:
+            # All input has been read. A reader has come to the end of it; a writer has lost the connection.
+            in_read = reader is not None
+            why = CONNECTION_DONE if in_read else CONNECTION_LOST
+        else:
+            try:
+                if reader is not None and event & select.EPOLLIN:
+                    in_read = True
+                    why = member.doRead()
+                    # The end of the input is no news a second time: a short read does not mean that there
+                    # is nothing more to learn.
+                    if not why and event & select.EPOLLRDHUP and self._readers.get(fd) is reader:
+                        why = member.doRead()
+                # Looked up again: reading may have begun or ended the wish to write.
+                if not why and event & select.EPOLLOUT and (writer := self._writers.get(fd)) is not None:
+                    in_read = False
+                    why = writer.doWrite()
+            except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
+                why = self._failed(member)
+        if why:
+            self._disconnect(member, why, in_read=in_read)
+
+    def _failed(self, member: Member) -> BaseException | None:
+        """Log what a member has just raised, as Twisted would, and return it."""
+        log.callWithLogger(member, log.err)
+        return sys.exc_info()[1]
+
+    def _disconnect(self, member: Member, why: Any, *, in_read: bool) -> None:
+        self.removeReader(member)
+        reason = _ENDS.get(type(why)) or Failure(why)
+        if in_read and isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(member):
+            log.callWithLogger(member, member.readConnectionLost, reason)
+        else:
+            self.removeWriter(member)
+            log.callWithLogger(member, member.connectionLost, reason)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Lose every member: the reactor ends, and disconnects what it watches."""
+        for member in self._remove_members():
+            log.callWithLogger(member, member.connectionLost, reason)
+
+    def logPrefix(self) -> str:
+        """Name the hub in log lines."""
+        return "-"
+
+
+def hub_for(reactor: Any) -> Any:
+    """Return the hub of a reactor: always the same one.
+
+    Args:
+        reactor: Any reactor, or a hub.
+
+    Returns:
+        The hub; the reactor itself where the system has no epoll.
+    """
+    if isinstance(reactor, Hub) or not hasattr(select, "epoll"):
+        return reactor
+    # Kept by the reactor itself, so that both end together.
+    hub: Hub = vars(reactor).get(_ATTRIBUTE) or Hub(reactor)
+    setattr(reactor, _ATTRIBUTE, hub)
+    return hub
+
+
+_ATTRIBUTE = "_echosvc_hub"
