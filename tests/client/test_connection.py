@@ -28,11 +28,11 @@ class Names:
 
     def resolveHostName(
         self,
-        resolutionReceiver: IResolutionReceiver,  # noqa: N803  # Twisted's names are passed as keywords
-        hostName: str,  # noqa: N803
-        portNumber: int = 0,  # noqa: N803
-        addressTypes: object = None,  # noqa: N803
-        transportSemantics: str = "TCP",  # noqa: N803
+        resolutionReceiver: IResolutionReceiver,  # Twisted's names are passed as keywords
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: object = None,
+        transportSemantics: str = "TCP",
     ) -> Any:
         """Answer at once, or never."""
         resolutionReceiver.resolutionBegan(None)  # type: ignore[arg-type]  # nobody looks at it

@@ -1,0 +1,1 @@
+"""Twisted's own reactor tests, run against our transports."""

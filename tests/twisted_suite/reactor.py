@@ -1,0 +1,87 @@
+"""A reactor whose listen and connect calls make our transports: what Twisted's own tests are run on."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import UnsupportedAddressFamily
+
+from echosvc.transports import StreamTransport
+from echosvc.transports.client import StreamConnector
+from echosvc.transports.hub import hub_for
+from echosvc.transports.unix import UnixConnector, UnixPort, UnixTransport
+
+
+class SuitePort(tcp.Port):
+    """Twisted's listening port, which binds and logs as the tests expect, with our connections."""
+
+    transport = StreamTransport
+
+
+class SuiteReactor(EPollReactor):
+    """Stock epoll, but for what listens and connects."""
+
+    # The members of the hub are this reactor's, as far as Twisted's tests can tell.
+
+    def getReaders(self) -> list[Any]:
+        """Return every descriptor that is watched for reading."""
+        hub = hub_for(self)
+        return [*(each for each in super().getReaders() if each is not hub), *hub._readers.values()]
+
+    def getWriters(self) -> list[Any]:
+        """Return every descriptor that is watched for writing."""
+        return [*super().getWriters(), *hub_for(self)._writers.values()]
+
+    def removeAll(self) -> list[Any]:
+        """Watch nothing any more."""
+        return [*hub_for(self)._remove_members(), *super().removeAll()]
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Listen with our connections."""
+        listening = SuitePort(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> Any:
+        """Connect with our connection."""
+        connector = StreamConnector(host, port, factory, timeout, bindAddress, self)
+        connector.connect()
+        return connector
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
+        """Listen with our connections."""
+        listening = UnixPort(address, factory, backlog, mode, self, wantPID)
+        listening.startListening()
+        return listening
+
+    def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0) -> Any:
+        """Connect with our connection."""
+        connector = UnixConnector(address, factory, timeout, self, checkPID)
+        connector.connect()
+        return connector
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """Listen on a socket made elsewhere."""
+        if addressFamily not in self._supportedAddressFamilies:
+            raise UnsupportedAddressFamily(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            listening = UnixPort._fromListeningDescriptor(self, fileDescriptor, factory)
+        else:
+            listening = SuitePort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        listening.startListening()
+        return listening
+
+    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """Serve a connection made elsewhere."""
+        if addressFamily not in self._supportedAddressFamilies:
+            raise UnsupportedAddressFamily(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            return UnixTransport._fromConnectedSocket(fileDescriptor, factory, self)
+        return StreamTransport._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
