@@ -28,6 +28,7 @@ class EchoService(Service):
 
     name = "echosvc"
     _log = Logger(namespace="echosvc")
+    _stopping = False
 
     def __init__(self, listeners: Sequence[Listener], reactor: Any) -> None:
         self.listeners = listeners
@@ -69,8 +70,10 @@ class EchoService(Service):
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _on_sigterm(self, *_: object) -> None:
-        self._log.info("SIGTERM: stopping")
-        self._reactor.callFromThread(self._reactor.stop)
+        if not self._stopping:
+            self._stopping = True
+            self._log.info("SIGTERM: stopping")
+            self._reactor.callFromThread(self._reactor.stop)
 
 
 def open_service(settings: Settings, reactor: Any) -> EchoService:

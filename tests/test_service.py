@@ -88,6 +88,15 @@ class ServiceTests(SynchronousTestCase):
 
         self.assertEqual(reactor.stops, 1)
 
+    def test_a_second_sigterm_changes_nothing(self) -> None:
+        """A reactor that is stopping already cannot be stopped; asking it again would be a traceback."""
+        reactor = SignallingReactor()
+        service = self.start(reactor)
+        service._on_sigterm()
+        service._on_sigterm()
+
+        self.assertEqual(reactor.stops, 1)
+
     def test_leaves_sigterm_alone_where_the_reactor_does(self) -> None:
         """Embedded in something else, signals are that something's business."""
         before = signal.getsignal(signal.SIGTERM)
