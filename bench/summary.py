@@ -26,7 +26,8 @@ class Row:
     Attributes:
         rival: Its name.
         median: Of every figure.
-        spread: Of every figure: half the distance from the lowest to the highest, as a share of the median.
+        spread: Of every figure: half the distance from the lowest to the highest, as a share of the median;
+            empty after a single round.
         ratio: Of every figure to C's.
         problem: Why there are no figures; empty if there are.
     """
@@ -82,7 +83,7 @@ def _row(rival: str, results: Rounds) -> Row:
     return Row(
         rival,
         median={name: statistics.median(_values(measured, name)) for name in names},
-        spread={name: _spread(_values(measured, name)) for name in names},
+        spread={name: _spread(_values(measured, name)) for name in names if len(measured) > 1},
         ratio={name: quotient for name in names if (quotient := ratio(results, name, rival, C)) is not None},
     )
 

@@ -75,7 +75,7 @@ def _busy_cells(row: Row, size: int) -> str:
     cells = _cells(
         [
             f"{median['cpu']:.2f} us",
-            _percent(row.spread["cpu"]),
+            _spread(row, "cpu"),
             _ratio(row, "cpu"),
             f"{median['rate']:,.0f}".replace(",", " "),
             _ratio(row, "rate"),
@@ -97,7 +97,7 @@ def _idle_cells(row: Row) -> str:
     return _cells(
         [
             f"{row.median['memory']:.0f}",
-            _percent(row.spread["memory"]),
+            _spread(row, "memory"),
             _ratio(row, "memory"),
             f"{row.median['connections']:.0f}",
         ]
@@ -113,6 +113,10 @@ def _ratio(row: Row, figure: str) -> str:
     if row.rival == C:
         return "1"
     return f"{row.ratio[figure]:.2f}" if figure in row.ratio else "-"
+
+
+def _spread(row: Row, figure: str) -> str:
+    return _percent(row.spread[figure]) if figure in row.spread else "-"
 
 
 def _percent(share: float) -> str:

@@ -50,6 +50,12 @@ class RowTests(SynchronousTestCase):
 
         self.assertEqual(row.spread["lost"], 0.0)
 
+    def test_of_a_single_round_has_no_spread(self) -> None:
+        """One round says nothing about how much the next would differ; a spread of 0 would be a lie."""
+        (row,) = rows({"c": [{"cpu": 2.0}]})
+
+        self.assertEqual(row.spread, {})
+
     def test_without_figures_says_why(self) -> None:
         """The first round's reason stands in the table."""
         (row,) = rows({"xinetd": ["no echo", "no echo"]})
