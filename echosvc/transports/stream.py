@@ -41,10 +41,12 @@ class PatientConnection(DirectConnection):
     _stall_watch: IDelayedCall | None = None
 
     def startWriting(self) -> None:
-        """Wait for room; what is queued may stall."""
+        """Wait for room, for what is queued or to close: either may stall.
+
+        A close waits even if nothing is queued: for the kernel, whose buffer may be full.
+        """
         super().startWriting()
-        if self._tempDataLen or self.dataBuffer:
-            self._watch_stall()
+        self._watch_stall()
 
     def _watch_stall(self, looks: int = 0) -> None:
         """Look again in a while; no more than one look is ever due."""
@@ -56,7 +58,8 @@ class PatientConnection(DirectConnection):
     def _check_stall(self, delivered_before: int, looks: int) -> None:
         """Abort if for `stall_timeout` seconds something has waited and the peer has taken nothing."""
         self._stall_watch = None
-        if not (self._tempDataLen or self.dataBuffer or self.disconnecting):
+        closing = self.disconnecting or (self._writeDisconnecting and not self._writeDisconnected)
+        if not (self._tempDataLen or self.dataBuffer or closing):
             return
         if self._delivered() > delivered_before:
             self._watch_stall()

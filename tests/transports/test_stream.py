@@ -199,6 +199,18 @@ class ClosingTests(StreamCase):
         self.assertIsNotNone(factory.built[0].lost)
         self.assertEqual(port.aborts, {"stall-timeout": 1})
 
+    def test_a_close_that_waits_for_the_kernel_alone_is_aborted(self) -> None:
+        """Nothing is queued here, but the kernel's buffer is full: the close waits for room that never comes."""
+        for close in (StreamTransport.loseConnection, StreamTransport.loseWriteConnection):
+            factory = RecorderFactory()
+            port = self.open_port(factory)
+            _, transport = self.connect(port)
+            close(transport)  # the hub is not turned: it never tells of room
+            self.wait(STALL_TIMEOUT * 1.2)
+
+            self.assertIsNotNone(factory.built[0].lost)
+            self.assertEqual(port.aborts, {"stall-timeout": 1})
+
     def test_an_open_connection_whose_peer_takes_nothing_is_aborted(self) -> None:
         """Nor can it hold one that never gets to close, because the end of its input is never read."""
         factory = RecorderFactory()
