@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+from typing import Any, cast
 
 from twisted.application.service import MultiService
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +13,7 @@ from echosvc.errors import PortInUse
 from echosvc.listeners import ListenerSettings
 from echosvc.service import EchoService, open_service
 from echosvc.settings import Settings
+from echosvc.transports.messages import PlainMessages
 from tests.doubles import FakeReactor, udp_socket
 
 
@@ -61,7 +64,18 @@ class ServiceTests(SynchronousTestCase):
         """A datagram that claims to come from our own port is dropped by the running service."""
         service = self.start(FakeReactor())
         port = next(each for each in self.reactor.getReaders() if each.getHost().type == "UDP")
-        port._received(b"forged", [], 0, ("127.0.0.9", service.listeners[1].port))
+        received: list[Any] = [(b"forged", [], 0, ("127.0.0.9", service.listeners[1].port))]
+
+        class Forging:
+            family = socket.AF_INET
+
+            def recvmsg(self, *_: object) -> Any:
+                if not received:
+                    raise BlockingIOError
+                return received.pop()
+
+        port._messages = PlainMessages(cast(socket.socket, Forging()))
+        port.doRead()
 
         self.assertEqual(service.listeners[1].drops(), {"source-port-own": 1})
 

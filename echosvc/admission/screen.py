@@ -7,9 +7,9 @@ two echo services it would make a storm (CERT CA-1996-01, CVE-2024-2169).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from echosvc.transports import HostPort, Screen
+from echosvc.transports import Screen
 
 __all__ = ["SOURCE_PORT_OWN", "SOURCE_PORT_ZERO", "make_screen"]
 
@@ -28,16 +28,14 @@ def make_screen(own_ports: Iterable[int]) -> Screen:
             service on another host, or on another address of this one, would answer as we do.
 
     Returns:
-        A callable that takes a datagram's source and returns the reason to drop it, or None.
+        A callable that takes the source ports of a batch of datagrams, and returns for each that is to be
+        dropped its position and the reason.
     """
-    own = frozenset(own_ports)
+    refused = {0: SOURCE_PORT_ZERO, **dict.fromkeys(own_ports, SOURCE_PORT_OWN)}
 
-    def screen(source: HostPort) -> str | None:
-        port = source[1]
-        if port in own:
-            return SOURCE_PORT_OWN
-        if port == 0:
-            return SOURCE_PORT_ZERO
-        return None
+    def screen(ports: Sequence[int]) -> Mapping[int, str]:
+        if refused.keys().isdisjoint(ports):  # nearly always: 25 ns for each datagram of a batch of 64
+            return {}
+        return {position: refused[port] for position, port in enumerate(ports) if port in refused}
 
     return screen

@@ -76,7 +76,7 @@ class Listener:
     def drops(self) -> Counter[str]:
         """Tell what was dropped or aborted so far, by reason."""
         if isinstance(self._served, DatagramPort):
-            return self._served.drops
+            return self._served.all_drops()
         return self._served.aborts if self._served is not None else Counter()
 
     def totals(self) -> str:

@@ -15,6 +15,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
 from echosvc.protocols.wire import WireProtocol
+from echosvc.transports import DatagramBatch, IDatagramBatchProtocol
 
 __all__ = ["ECHO", "DatagramEcho", "Echo", "EchoFactory"]
 
@@ -58,11 +59,16 @@ class EchoFactory(Factory[Echo]):
     noisy = False
 
 
+@implementer(IDatagramBatchProtocol)
 class DatagramEcho(DatagramProtocol):
     """Send every datagram back to where it came from, the empty one too (RFC 862)."""
 
     transport: IUDPTransport
     noisy = False
+
+    def batch_received(self, batch: DatagramBatch) -> None:
+        """Send back what came, all of it at once."""
+        batch.send_back()
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Send back what came."""

@@ -4,16 +4,22 @@ Knows Twisted and the kernel, and nothing of echo, options or logs above it.
 """
 
 from echosvc.transports.addresses import HostPort, display
-from echosvc.transports.datagram import MAX_DATAGRAM, DatagramPort, IUndeliverable, Peer, Screen
+from echosvc.transports.batch import DatagramBatch, IDatagramBatchProtocol
+from echosvc.transports.datagram import DatagramPort, IUndeliverable, Screen
+from echosvc.transports.messages import MAX_DATAGRAM
+from echosvc.transports.peer import Peer, Source
 from echosvc.transports.stream import StreamPort, StreamTransport
 
 __all__ = [
     "MAX_DATAGRAM",
+    "DatagramBatch",
     "DatagramPort",
     "HostPort",
+    "IDatagramBatchProtocol",
     "IUndeliverable",
     "Peer",
     "Screen",
+    "Source",
     "StreamPort",
     "StreamTransport",
     "display",

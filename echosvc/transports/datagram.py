@@ -1,4 +1,4 @@
-"""A UDP port that answers from the address it was asked at, cuts nothing, and never dies of an error.
+"""A datagram port that answers from the address it was asked at, cuts nothing, and never dies of an error.
 
 What stock Twisted's port does differently, each measured (`docs/architecture.md`): it reads 8192 bytes of a
 datagram and calls that the datagram; it answers from whatever address routing picks; it counts bytes per
@@ -7,7 +7,8 @@ strips the scope of link-local peers; and an ICMP error on the error queue close
 
 A protocol on this port is an ordinary `DatagramProtocol`. The address it is handed is an ordinary
 ``(host, port)`` tuple that also remembers which local address was asked (`Peer`), so that an answer
-written to it, now or later, leaves from there.
+written to it, now or later, leaves from there. A protocol that provides `IDatagramBatchProtocol` is handed
+all that came in together, and can answer it in one system call.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections import Counter
-from collections.abc import Callable
-from typing import TypeAlias, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 from twisted.internet import error, udp
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
@@ -28,28 +29,17 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
 from echosvc.transports.addresses import HostPort, SockAddr, host_port, internet_address, to_family
-from echosvc.transports.linux import (
-    ERROR_QUEUE_OPTIONS,
-    PKTINFO_OPTIONS,
-    Control,
-    queued_errno,
-    reply_control,
-)
+from echosvc.transports.batch import DatagramBatch, IDatagramBatchProtocol
+from echosvc.transports.batched_messages import messages_for
+from echosvc.transports.linux import ERROR_QUEUE_OPTIONS, PKTINFO_OPTIONS, kernel_drops, queued_errno
+from echosvc.transports.messages import CONTROL_ROOM, MAX_DATAGRAM, Messages, send
+from echosvc.transports.peer import Peer, Source
 
-__all__ = ["MAX_DATAGRAM", "DatagramPort", "IUndeliverable", "Peer", "Screen"]
+__all__ = ["DatagramPort", "IUndeliverable", "Screen"]
 
-#: Larger than any UDP payload (65 507 bytes over IPv4, 65 527 over IPv6), so that nothing is cut.
-MAX_DATAGRAM = 65535
-
-#: Datagrams served in one turn of the reactor. Counted in datagrams, because empty ones have no bytes: a
-#: flood of them stopped stock Twisted's timers and TCP for as long as it lasted (3.5 s seen).
-TURN = 64
-
-#: Room for a PKTINFO or an extended error with the address of who sent it, for either family.
-_CONTROL_SPACE = socket.CMSG_SPACE(256)
-
-Screen: TypeAlias = Callable[[HostPort], str | None]
-"""Looks at a datagram's source before any protocol does: the reason to drop it, or None to let it in."""
+Screen: TypeAlias = Callable[[Sequence[int]], Mapping[int, str]]
+"""Looks at the source ports of datagrams before any protocol does: the position of each that is to be dropped,
+and the reason. An empty mapping lets all in."""
 
 _log = Logger()
 
@@ -65,35 +55,16 @@ class IUndeliverable(Interface):
     )
 
 
-class Peer(tuple[str, int]):  # noqa: SLOT001  # a tuple subclass can have attributes only in a dict
-    """A datagram's source: ``(host, port)``, which also remembers the way back.
-
-    Attributes:
-        sockaddr: The source exactly as the kernel gave it, with scope and mapping.
-        control: Control messages that make an answer leave from the address that was asked.
-    """
-
-    sockaddr: SockAddr
-    control: list[Control]
-
-    @classmethod
-    def of(cls, sockaddr: SockAddr, control: list[Control]) -> Peer:
-        """Make the peer that a datagram from `sockaddr` came from."""
-        self = cls(host_port(sockaddr))
-        self.sockaddr = sockaddr
-        self.control = control
-        return self
-
-
 class DatagramPort(udp.Port):
-    """A bound UDP socket, served by one datagram protocol.
+    """A bound UDP or UNIX datagram socket, served by one datagram protocol.
 
     Args:
         sock: A bound datagram socket. The port owns it from now on and makes it non-blocking (a blocking
             one, as systemd passes, would stop the whole reactor after its first datagram).
         protocol: Told of every datagram that the screen lets in.
         reactor: Watches the socket.
-        screen: Asked about every datagram's source first. What it names is dropped and counted.
+        screen: Asked about every datagram's source port first. What it names is dropped and counted. None lets
+            everything in, and is right for a UNIX socket.
         report_errors: Ask the kernel for ICMP errors and tell the protocol of them (`IUndeliverable`).
             For clients: an unconnected socket otherwise never learns that a port was refused.
 
@@ -102,7 +73,7 @@ class DatagramPort(udp.Port):
         bytes_in: Payload bytes in them.
         datagrams_out: Datagrams that the kernel took.
         bytes_out: Payload bytes in them.
-        drops: How many datagrams were dropped for each reason: what the screen said, ``truncated``,
+        drops: How many datagrams were dropped here for each reason: what the screen said, ``truncated``,
             ``receive-ERRNO`` and ``send-ERRNO`` (for example ``send-EPERM``).
     """
 
@@ -126,60 +97,98 @@ class DatagramPort(udp.Port):
         self.datagrams_out = 0
         self.bytes_out = 0
         self.drops: Counter[str] = Counter()
+        self._kernel_drops = 0
 
     # -- opening and closing
 
     def _bindSocket(self) -> None:
         self.socket = self._bound
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as Twisted's own port does
-        self._realPortNumber = self.socket.getsockname()[1]
+        self._realPortNumber = None if self._is_unix else self.socket.getsockname()[1]
         self.connected = True
         if option := PKTINFO_OPTIONS.get(self.addressFamily):
             self.socket.setsockopt(*option, 1)
         if self._report_errors:
             for option in ERROR_QUEUE_OPTIONS.get(self.addressFamily, ()):
                 self.socket.setsockopt(*option, 1)
+        self._kernel_drops_before = kernel_drops(self.socket)
+        self._messages: Messages = messages_for(self.socket)
+        self._batches = IDatagramBatchProtocol.providedBy(self.protocol)
 
-    def getHost(self) -> IPv4Address | IPv6Address:
-        """Return the local address, IPv4 as IPv4 even on an IPv6 socket."""
-        return internet_address("UDP", self.socket.getsockname())
+    def getHost(self) -> Any:
+        """Return the local address.
+
+        Returns:
+            An `IPv4Address` (also on an IPv6 socket that is bound to a mapped one), `IPv6Address` or `UNIXAddress`.
+        """
+        name = self.socket.getsockname()
+        return UNIXAddress(name or None) if self._is_unix else internet_address("UDP", name)
+
+    @property
+    def _is_unix(self) -> bool:
+        return self.addressFamily == socket.AF_UNIX
 
     # -- receiving
 
     def doRead(self) -> None:
-        """Serve what is waiting, up to `TURN` datagrams; the reactor comes back for the rest."""
-        for _ in range(TURN):
-            try:
-                data, ancillary, flags, sockaddr = self.socket.recvmsg(MAX_DATAGRAM, _CONTROL_SPACE)
-            except BlockingIOError:
-                return
-            except OSError as problem:
-                self._receive_failed(problem)
-                return
-            self._received(data, ancillary, flags, sockaddr)
-            if not self.connected:  # the protocol closed the port
-                return
-
-    def _received(self, data: bytes, ancillary: list[Control], flags: int, sockaddr: SockAddr) -> None:
-        peer = Peer.of(sockaddr, reply_control(ancillary))
-        if flags & socket.MSG_TRUNC:
-            self.drops["truncated"] += 1
-            return
-        if self._screen is not None and (reason := self._screen(peer)) is not None:
-            self.drops[reason] += 1
-            return
-        self.datagrams_in += 1
-        self.bytes_in += len(data)
+        """Serve what is waiting, up to `BATCH` messages; the reactor comes back for the rest."""
+        messages = self._messages
         try:
-            self.protocol.datagramReceived(data, peer)
+            count = messages.receive()
+        except OSError as problem:
+            self._receive_failed(problem)
+            return
+        if not count:
+            return
+        try:
+            self._serve(messages, self._welcome(messages, range(count)))
+        finally:
+            messages.release()
+
+    def _welcome(self, messages: Messages, which: Sequence[int]) -> Sequence[int]:
+        """Drop what is not whole and what the screen refuses, and count everything."""
+        refused: Mapping[int, str] = {}
+        if self._screen is not None:
+            refused = self._screen(messages.ports())
+        if messages.truncated:
+            refused = {**refused, **dict.fromkeys(messages.truncated, "truncated")}
+        lengths = messages.lengths
+        if refused:
+            for index, reason in refused.items():
+                self.drops[reason] += messages.count([index])
+            which = [index for index in which if index not in refused]
+            lengths = [lengths[index] for index in which]
+        self.datagrams_in += messages.count(which)
+        self.bytes_in += sum(lengths)
+        return which
+
+    def _serve(self, messages: Messages, which: Sequence[int]) -> None:
+        if not which:
+            return
+        batch = DatagramBatch(messages, which, self._send_back)
+        protocol: Any = self.protocol
+        try:
+            if self._batches:
+                self._call(protocol.batch_received, batch)
+                return
+            for payload, source in batch:
+                self._call(protocol.datagramReceived, bytes(payload), source)
+                if not self.connected:  # the protocol has closed the port
+                    return
+        finally:
+            batch.end()
+
+    def _call(self, method: Callable[..., None], *arguments: Any) -> None:
+        """Tell the protocol. The bug of one protocol is its own: logged as Twisted logs it, and the port lives on."""
+        try:
+            method(*arguments)
         except Exception:  # noqa: BLE001  # whatever a protocol raises
-            # The bug of one protocol is its own: logged as Twisted logs it, and the port lives on.
             _log.failure("{protocol} failed on a datagram", protocol=self.protocol)
 
     def _receive_failed(self, problem: OSError) -> None:
         if self._report_errors and self._drain_error_queue():
             return
-        self.drops[f"receive-{_name(problem)}"] += 1
+        self.drops[f"receive-{_name(problem.errno or 0)}"] += 1
         if problem.errno == errno.ECONNREFUSED and self._connectedAddr:
             self.protocol.connectionRefused()
 
@@ -191,7 +200,7 @@ class DatagramPort(udp.Port):
         """
         number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not (self._report_errors and self._drain_error_queue()) and number:
-            self.drops[f"receive-{errno.errorcode.get(number, number)}"] += 1
+            self.drops[f"receive-{_name(number)}"] += 1
         self.startReading()
 
     def _drain_error_queue(self) -> bool:
@@ -200,7 +209,7 @@ class DatagramPort(udp.Port):
         while self.connected:
             try:
                 payload, ancillary, _, sockaddr = self.socket.recvmsg(
-                    MAX_DATAGRAM, _CONTROL_SPACE, socket.MSG_ERRQUEUE
+                    MAX_DATAGRAM, CONTROL_ROOM, socket.MSG_ERRQUEUE
                 )
             except OSError:  # EAGAIN: the queue is empty. Anything else will be met again by a read.
                 return found
@@ -212,7 +221,7 @@ class DatagramPort(udp.Port):
 
     # -- sending
 
-    def write(self, datagram: bytes, addr: HostPort | None = None) -> None:
+    def write(self, datagram: bytes, addr: Source = None) -> None:
         """Send one datagram; what the kernel refuses is counted in `drops` and never raised.
 
         Args:
@@ -223,18 +232,29 @@ class DatagramPort(udp.Port):
             twisted.internet.error.InvalidAddressError: `addr` has a host name in place of an address, or
                 one of a family this socket cannot reach. Nothing was sent.
         """
+        if addr is not None and not isinstance(addr, Peer) and not self._is_unix:
+            addr = None if self._connectedAddr else self._destination(cast("HostPort", addr))
         try:
-            if isinstance(addr, Peer):
-                self.socket.sendmsg([datagram], addr.control, 0, addr.sockaddr)
-            elif addr is None or self._connectedAddr:
-                self.socket.send(datagram)
-            else:
-                self.socket.sendto(datagram, self._destination(addr))
+            send(self.socket, datagram, addr)
         except OSError as problem:
-            self.drops[f"send-{_name(problem)}"] += 1
+            self._unsent(problem.errno or 0)
         else:
             self.datagrams_out += 1
             self.bytes_out += len(datagram)
+
+    def _send_back(self, which: Sequence[int]) -> None:
+        if not self.connected:
+            return
+        messages = self._messages
+        lengths = messages.lengths
+        unsent = messages.send_back(which)
+        for _, number in unsent:
+            self._unsent(number)
+        self.datagrams_out += messages.count(which) - len(unsent)
+        self.bytes_out += sum(map(lengths.__getitem__, which)) - sum(length for length, _ in unsent)
+
+    def _unsent(self, number: int) -> None:
+        self.drops[f"send-{_name(number)}"] += 1
 
     def _destination(self, addr: HostPort) -> SockAddr:
         host = addr[0]
@@ -244,10 +264,30 @@ class DatagramPort(udp.Port):
             raise error.InvalidAddressError(host, "this port speaks IPv4 only")
         return to_family(addr, self.addressFamily)
 
+    # -- what was lost
+
+    def all_drops(self) -> Counter[str]:
+        """Tell how many datagrams were dropped since the port was opened, by reason.
+
+        Returns:
+            What is in `drops`, and as ``receive-queue-full`` what the kernel has dropped before we could
+            read it, where it tells.
+        """
+        total = self.drops.copy()
+        if lost := self._kernel_drops_now():
+            total["receive-queue-full"] = lost
+        return total
+
+    def _kernel_drops_now(self) -> int:
+        if not self.connected:
+            return self._kernel_drops
+        return (kernel_drops(self.socket) - self._kernel_drops_before) % 2**32
+
     # -- Twisted's log lines about ports starting and closing are replaced by the service's own
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and tell the protocol. Called by the reactor."""
+        self._kernel_drops = self._kernel_drops_now()
         self.connected = False
         self.disconnected = True
         self.stopReading()
@@ -260,6 +300,6 @@ class DatagramPort(udp.Port):
             stopped.callback(None)
 
 
-def _name(problem: OSError) -> str:
+def _name(number: int) -> str:
     """Name an error as the manual pages do (`EPERM`)."""
-    return errno.errorcode.get(cast("int", problem.errno), str(problem.errno))
+    return errno.errorcode.get(number, str(number))

@@ -1,7 +1,8 @@
 """Numbers of the Linux kernel that Python 3.11's socket module does not name, and what depends on them.
 
-Sources: linux/in.h, linux/in6.h, asm-generic/socket.h, linux/errqueue.h. On another system the sets of
-options here are empty and the features that need them are off; nothing else changes.
+Sources: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h, linux/errqueue.h, linux/sock_diag.h. On
+another system the sets of options here are empty and the features that need them are off; nothing else
+changes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,22 @@ import socket
 import struct
 import sys
 import termios
+from typing import TypeAlias
 
 __all__ = [
     "ERROR_QUEUE_OPTIONS",
     "LINUX",
     "PKTINFO_OPTIONS",
+    "SOL_UDP",
     "SO_RCVBUFFORCE",
+    "UDP_GRO",
+    "UDP_SEGMENT",
+    "Control",
+    "any_address",
+    "coalesced_size",
+    "control_messages",
+    "kernel_drops",
+    "pack_control",
     "queued_errno",
     "reply_control",
     "unacknowledged",
@@ -28,6 +39,13 @@ IP_PKTINFO = 8
 IP_RECVERR = 11
 IPV6_RECVERR = 25
 SO_RCVBUFFORCE = 33
+SO_MEMINFO = 55
+SOL_UDP = 17
+UDP_SEGMENT = 103
+UDP_GRO = 104
+
+Control: TypeAlias = tuple[int, int, bytes]
+"""A control message as `socket.sendmsg` takes it: level, type, data."""
 
 #: For each family the options that make the kernel say which local address a datagram was sent to.
 #: An IPv6 socket that is not IPv6-only reports IPv4 destinations as mapped IPv6 ones.
@@ -54,12 +72,12 @@ ERROR_QUEUE_OPTIONS: dict[int, tuple[tuple[int, int], ...]] = (
     else {}
 )
 
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 2.5.5.2
 _IN_PKTINFO = struct.Struct("@i4s4s")  # ifindex, spec_dst, addr
 _IN6_PKTINFO = struct.Struct("@16si")  # addr, ifindex
 _EXTENDED_ERR = struct.Struct("@IBBBBII")  # errno, origin, type, code, pad, info, data
-
-#: A control message as `socket.sendmsg` takes it.
-Control = tuple[int, int, bytes]
+_CMSG_HEADER = struct.Struct("@Nii")  # length with this header, level, type
+_MEMINFO = struct.Struct("@9I")  # SK_MEMINFO_RMEM_ALLOC to SK_MEMINFO_DROPS
 
 
 def reply_control(ancillary: list[Control]) -> list[Control]:
@@ -84,6 +102,85 @@ def reply_control(ancillary: list[Control]) -> list[Control]:
             link_local = local[0] == 0xFE and local[1] & 0xC0 == 0x80  # fe80::/10, RFC 4291 2.5.6
             return [(level, kind, _IN6_PKTINFO.pack(local, index if link_local else 0))]
     return []
+
+
+def any_address(family: int, peer: bytes) -> Control:
+    """Build a PKTINFO that says nothing: an answer with it leaves from where routing decides.
+
+    Args:
+        family: The socket's.
+        peer: The 16 bytes of the peer's address, if the family is IPv6: one that is IPv4-mapped is refused
+            (EINVAL) unless the local address is, too.
+
+    Returns:
+        A control message for `socket.sendmsg`.
+    """
+    if family == socket.AF_INET:
+        return (socket.IPPROTO_IP, IP_PKTINFO, bytes(_IN_PKTINFO.size))
+    address = peer[:12] + bytes(4) if peer[:12] == _MAPPED else bytes(16)
+    return (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _IN6_PKTINFO.pack(address, 0))
+
+
+def control_messages(raw: bytes) -> list[Control]:
+    """Take a control buffer apart, as CMSG_NXTHDR does (cmsg(3)).
+
+    Args:
+        raw: As much of the buffer as the kernel has filled.
+
+    Returns:
+        Level, type and data of each message; nothing from the first one on that does not fit.
+    """
+    found = []
+    at = 0
+    while at + _CMSG_HEADER.size <= len(raw):
+        length, level, kind = _CMSG_HEADER.unpack_from(raw, at)
+        if not _CMSG_HEADER.size <= length <= len(raw) - at:
+            break
+        found.append((level, kind, raw[at + _CMSG_HEADER.size : at + length]))
+        at += socket.CMSG_SPACE(length - _CMSG_HEADER.size)
+    return found
+
+
+def pack_control(message: Control) -> bytes:
+    """Write a control message as the kernel has it, without padding behind it."""
+    level, kind, data = message
+    return _CMSG_HEADER.pack(_CMSG_HEADER.size + len(data), level, kind) + data
+
+
+def coalesced_size(ancillary: list[Control]) -> int:
+    """Tell the size of the datagrams that the kernel has put together in one message (UDP_GRO).
+
+    Args:
+        ancillary: The message's control messages.
+
+    Returns:
+        Bytes of each datagram, the last of which may be shorter; 0 if the message is a single datagram.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind) == (SOL_UDP, UDP_GRO):
+            return int.from_bytes(data[:4], sys.byteorder)
+    return 0
+
+
+def kernel_drops(sock: socket.socket) -> int:
+    """Tell how many datagrams the kernel has dropped at this socket, mostly because its buffer was full.
+
+    This is the number that SO_RXQ_OVFL would add to every message. Asked for (SO_MEMINFO, Linux 4.12) it costs
+    nothing per message, and is there even if nothing more arrives.
+
+    Args:
+        sock: A datagram socket.
+
+    Returns:
+        The count since the socket was made, modulo 2^32; 0 where the system does not tell.
+    """
+    if not LINUX:
+        return 0
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+    except OSError:
+        return 0
+    return int(_MEMINFO.unpack(raw)[-1]) if len(raw) == _MEMINFO.size else 0
 
 
 def queued_errno(ancillary: list[Control]) -> int | None:

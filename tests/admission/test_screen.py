@@ -14,13 +14,12 @@ class ScreenTests(SynchronousTestCase):
         """A datagram from any port that we listen on is dropped, whatever its address."""
         screen = make_screen([7, 8007])
 
-        self.assertEqual(screen(("192.0.2.1", 7)), "source-port-own")
-        self.assertEqual(screen(("2001:db8::1", 8007)), "source-port-own")
+        self.assertEqual(screen([7, 40000, 8007]), {0: "source-port-own", 2: "source-port-own"})
 
     def test_drops_source_port_zero(self) -> None:
         """Nothing can be answered to port 0."""
-        self.assertEqual(make_screen([7])(("192.0.2.1", 0)), "source-port-zero")
+        self.assertEqual(make_screen([7])([0]), {0: "source-port-zero"})
 
     def test_lets_everyone_else_in(self) -> None:
         """An ordinary client's datagram passes."""
-        self.assertIsNone(make_screen([7])(("192.0.2.1", 40000)))
+        self.assertEqual(make_screen([7])([40000, 1024, 65535]), {})

@@ -115,7 +115,8 @@ class DatagramTests(LoopbackCase):
         port = DatagramPort(sock, DatagramEcho(), reactor)
         port.startListening()
         self.addCleanup(port.stopListening)
-        return port.getHost().port
+        number: int = port.getHost().port
+        return number
 
     async def test_echo(self) -> None:
         """Datagrams come back, the empty and the largest one too."""

@@ -9,36 +9,13 @@ from typing import Any, cast
 from twisted.internet.error import ConnectionDone, InvalidAddressError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
-from zope.interface import implementer
+from twisted.trial.unittest import SkipTest
 
 from echosvc.protocols import DatagramEcho
-from echosvc.transports import DatagramPort, IUndeliverable
-from echosvc.transports.datagram import TURN
 from echosvc.transports.linux import LINUX
-from tests.doubles import FakeReactor, udp_socket
-
-
-@implementer(IUndeliverable)
-class Recorder(DatagramProtocol):
-    """Remembers everything a port tells it."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[bytes, tuple[str, int]]] = []
-        self.failed: list[tuple[bytes, tuple[str, int], int]] = []
-        self.stopped = 0
-
-    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        """Remember a datagram."""
-        self.received.append((datagram, addr))
-
-    def undeliverable(self, payload: bytes, addr: tuple[str, int], number: int) -> None:
-        """Remember a failure."""
-        self.failed.append((payload, addr, number))
-
-    def stopProtocol(self) -> None:
-        """Remember the end."""
-        self.stopped += 1
+from echosvc.transports.messages import BATCH, PlainMessages
+from tests.doubles import udp_socket
+from tests.transports.ports import PortCase, Recorder
 
 
 class FailingSocket:
@@ -57,34 +34,6 @@ class FailingSocket:
             raise self._failures[name]
 
         return fail
-
-
-class PortCase(SynchronousTestCase):
-    """Opens ports and clients, and closes them."""
-
-    def open_port(self, protocol: DatagramProtocol, host: str = "127.0.0.1", **options: Any) -> DatagramPort:
-        """Open a port for a protocol."""
-        self.reactor = FakeReactor()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        if host == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind((host, 0))
-        port = DatagramPort(sock, protocol, self.reactor, **options)
-        port.startListening()
-        self.addCleanup(self.close, port)
-        return port
-
-    def close(self, port: DatagramPort) -> None:
-        """Close a port that the test has not closed."""
-        if port.connected:
-            port.connectionLost()
-
-    def client(self, host: str = "127.0.0.1") -> socket.socket:
-        """Open a client's socket."""
-        sock = udp_socket(host)
-        self.addCleanup(sock.close)
-        return sock
 
 
 class ReceivingTests(PortCase):
@@ -116,36 +65,48 @@ class ReceivingTests(PortCase):
         recorder = Recorder()
         port = self.open_port(recorder)
         client = self.client()
-        for _ in range(TURN + 1):
+        for _ in range(BATCH + 1):
             client.sendto(b"", port.socket.getsockname())
         port.doRead()
 
-        self.assertEqual(len(recorder.received), TURN)
+        self.assertEqual(len(recorder.received), BATCH)
 
     def test_what_the_screen_names_is_dropped_and_counted(self) -> None:
         """A protocol never sees what the screen refuses."""
         recorder = Recorder()
         refused = self.client()
+        number = refused.getsockname()[1]
         port = self.open_port(
-            recorder, screen=lambda source: "no" if source == refused.getsockname() else None
+            recorder,
+            screen=lambda ports: {at: "no" for at, source in enumerate(ports) if source == number},
         )
         welcome = self.client()
-        refused.sendto(b"bad", port.socket.getsockname())
-        welcome.sendto(b"good", port.socket.getsockname())
+        for sock, datagram in ((welcome, b"good"), (refused, b"bad"), (welcome, b"too"), (refused, b"")):
+            sock.sendto(datagram, port.socket.getsockname())
         port.doRead()
 
-        self.assertEqual([data for data, _ in recorder.received], [b"good"])
-        self.assertEqual(port.drops, {"no": 1})
-        self.assertEqual(port.datagrams_in, 1)
+        self.assertEqual([data for data, _ in recorder.received], [b"good", b"too"])
+        self.assertEqual(port.drops, {"no": 2})
+        self.assertEqual((port.datagrams_in, port.bytes_in), (2, 7))
 
     def test_a_truncated_datagram_is_dropped_and_counted(self) -> None:
         """A part of a datagram is never taken for the whole."""
+
+        class Truncating(PlainMessages):
+            def receive(self) -> int:
+                count = super().receive()
+                self.truncated = range(count)
+                return count
+
         recorder = Recorder()
         port = self.open_port(recorder)
-        port._received(b"part", [], socket.MSG_TRUNC, ("192.0.2.1", 1025))
+        port._messages = Truncating(port.socket)
+        self.client().sendto(b"part", port.socket.getsockname())
+        port.doRead()
 
         self.assertEqual(recorder.received, [])
         self.assertEqual(port.drops, {"truncated": 1})
+        self.assertEqual((port.datagrams_in, port.bytes_in), (0, 0))
 
     def test_a_protocol_that_raises_does_not_end_the_port(self) -> None:
         """The bug is logged, and the next datagram is served."""
@@ -166,15 +127,16 @@ class ReceivingTests(PortCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_a_failing_read_is_counted_and_does_not_end_the_port(self) -> None:
-        """Whatever recvmsg says, the port lives on."""
+        """Whatever the system says, the port lives on."""
         recorder = Recorder()
         port = self.open_port(recorder)
-        real = port.socket
-        port.socket = cast(socket.socket, FailingSocket(real, recvmsg=OSError(errno.ENOMEM, "no memory")))
+        real = port._messages
+        failing = cast(socket.socket, FailingSocket(port.socket, recvmsg=OSError(errno.ENOMEM, "no memory")))
+        port._messages = PlainMessages(failing)
         port.doRead()
-        port.socket = real
+        port._messages = real
         client = self.client()
-        client.sendto(b"still here", real.getsockname())
+        client.sendto(b"still here", port.socket.getsockname())
         port.doRead()
 
         self.assertEqual(port.drops, {"receive-ENOMEM": 1})
@@ -220,6 +182,12 @@ class ReceivingTests(PortCase):
         self.successResultOf(stopped)
         self.assertEqual(recorder.stopped, 1)
         self.assertEqual(self.reactor.getReaders(), [])
+
+
+class PlainReceivingTests(ReceivingTests):
+    """The same by one system call for each datagram."""
+
+    plain = True
 
 
 class AnsweringTests(PortCase):
@@ -316,11 +284,18 @@ class AnsweringTests(PortCase):
         self.assertEqual(client.recv(100), b"to you")
 
 
+class PlainAnsweringTests(AnsweringTests):
+    """The same by one system call for each datagram."""
+
+    plain = True
+
+
 class ErrorQueueTests(PortCase):
     """A client learns that nobody listens there, although its socket is not connected."""
 
     def setUp(self) -> None:
         """Skip where the system does not tell."""
+        super().setUp()
         if not LINUX:
             raise SkipTest("needs IP_RECVERR")
 

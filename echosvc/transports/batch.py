@@ -1,0 +1,86 @@
+"""What a datagram protocol sees of datagrams that came in together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from zope.interface import Attribute, Interface
+
+from echosvc.transports.messages import Messages
+from echosvc.transports.peer import Source
+
+__all__ = ["DatagramBatch", "IDatagramBatchProtocol"]
+
+
+class IDatagramBatchProtocol(Interface):
+    """A datagram protocol that takes datagrams by the batch, where the transport has them so.
+
+    It is a `DatagramProtocol` all the same, and is given single datagrams by other transports.
+    """
+
+    batch_received = Attribute(
+        "batch_received(batch: DatagramBatch) -> None: datagrams that the screen has let in have come in. "
+        "The batch and all it shows are good until this returns. `batch.send_back()` answers each with "
+        "itself; other answers are written to the transport, one by one."
+    )
+
+
+class DatagramBatch:
+    """Datagrams that came in together, from any number of peers; those of one peer are in order.
+
+    It is made by a `DatagramPort`, and over when the protocol's `batch_received` returns: nothing that it has
+    shown may be used after that. ``len(batch)`` is the number of datagrams. Iteration gives each one's payload,
+    a `memoryview`, and its source, which may be kept: an answer written to it leaves from the address asked.
+    """
+
+    def __init__(
+        self, messages: Messages, which: Sequence[int], send_back: Callable[[Sequence[int]], None]
+    ) -> None:
+        self._messages: Messages | None = messages
+        self._which = which
+        self._send_back = send_back
+        self._count = messages.count(which)
+        self._shown: list[memoryview] = []
+
+    def __len__(self) -> int:
+        """Return the number of datagrams."""
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[memoryview, Source]]:
+        """Show each datagram and where it came from.
+
+        Raises:
+            RuntimeError: The batch is over.
+        """
+        for index in self._which:
+            messages = self._open()
+            source = messages.source(index)
+            for payload in messages.datagrams(index):
+                self._shown.append(payload)
+                yield payload, source
+
+    def send_back(self) -> None:
+        """Answer each datagram with itself, in as few system calls as this system can.
+
+        What the kernel refuses is counted by the port and never raised. Does nothing once the port is closed.
+
+        Raises:
+            RuntimeError: The batch is over.
+        """
+        self._open()
+        self._send_back(self._which)
+
+    def end(self) -> None:
+        """End it: the memory is about to be used again. Called by the port."""
+        self._messages = None
+        for payload in self._shown:
+            with contextlib.suppress(
+                BufferError
+            ):  # somebody holds on to it after all, and will read other bytes
+                payload.release()
+
+    def _open(self) -> Messages:
+        if self._messages is None:
+            raise RuntimeError("the batch is over: copy what is needed later before batch_received returns")
+        return self._messages
