@@ -28,7 +28,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
-from echosvc.transports.addresses import HostPort, SockAddr, host_port, internet_address, to_family
+from echosvc.transports.addresses import (
+    HostPort,
+    SockAddr,
+    from_mapped,
+    host_port,
+    internet_address,
+    to_family,
+)
 from echosvc.transports.batch import DatagramBatch, IDatagramBatchProtocol
 from echosvc.transports.batched_messages import messages_for
 from echosvc.transports.linux import ERROR_QUEUE_OPTIONS, PKTINFO_OPTIONS, kernel_drops, queued_errno
@@ -111,6 +118,7 @@ class DatagramPort(udp.Port):
         if self._report_errors:
             for option in ERROR_QUEUE_OPTIONS.get(self.addressFamily, ()):
                 self.socket.setsockopt(*option, 1)
+        self._reaches_ipv4 = _reaches_ipv4(self.socket)
         self._kernel_drops_before = kernel_drops(self.socket)
         self._messages: Messages = messages_for(self.socket)
         self._batches = IDatagramBatchProtocol.providedBy(self.protocol)
@@ -262,6 +270,8 @@ class DatagramPort(udp.Port):
             raise error.InvalidAddressError(host, "write() takes an address, not a name")
         if isIPv6Address(host) and self.addressFamily == socket.AF_INET:
             raise error.InvalidAddressError(host, "this port speaks IPv4 only")
+        if isIPAddress(host) and not self._reaches_ipv4:
+            raise error.InvalidAddressError(host, "this port speaks IPv6 only")
         return to_family(addr, self.addressFamily)
 
     # -- what was lost
@@ -298,6 +308,16 @@ class DatagramPort(udp.Port):
         del self.fileno
         if stopped := self.__dict__.pop("d", None):
             stopped.callback(None)
+
+
+def _reaches_ipv4(sock: socket.socket) -> bool:
+    """Whether a socket can send to IPv4: an IPv6 one if it is dual-stack, and not bound to an IPv6 address."""
+    if sock.family != socket.AF_INET6:
+        return True
+    if sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return False
+    host = from_mapped(sock.getsockname())[0]
+    return host == "::" or ":" not in host
 
 
 def _name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The command: ``python -m tests.hold [--list] [--control] [NAME …]``."""
+"""The command: ``python -m tests.hold [--list] [--control] [--long] [--reactor REACTOR] [NAME …]``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import FrameType
 from typing import NoReturn
 
-from tests.hold import datagram, foreign, hostile, lifecycle, link, readme, stream
+from tests.hold import crowd, datagram, foreign, hostile, lifecycle, link, readme, stream
 from tests.hold.promise import Promise, select, summary
 from tests.hold.runner import execute
+from tests.hold.service import REACTORS, use_reactor
 
 __all__ = ["main"]
 
 #: The modules that hold promises, in the order they are run.
-FAMILIES = (stream, datagram, hostile, lifecycle, foreign, link, readme)
+FAMILIES = (stream, crowd, datagram, hostile, lifecycle, foreign, link, readme)
 
 PROMISES = [each for family in FAMILIES for each in vars(family).values() if isinstance(each, Promise)]
 
@@ -44,7 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="promises to run; default: all")
     parser.add_argument("--list", action="store_true", help="list the promises and end")
     parser.add_argument("--control", action="store_true", help="expect stock Twisted to break them")
+    parser.add_argument("--long", action="store_true", help="take minutes where seconds give a first idea")
+    parser.add_argument("--reactor", choices=REACTORS, help="what to serve on; default: what twistd chooses")
     asked = parser.parse_args(arguments)
+    if asked.reactor == "uvloop" and find_spec("uvloop") is None:
+        parser.error("uvloop is not installed in this Python: pip install uvloop")
+    if asked.reactor:
+        use_reactor(asked.reactor)
     among = [each for each in PROMISES if each.stock or not asked.control]
     try:
         chosen = select(asked.names, among)
@@ -58,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     results = []
     for each in chosen:
-        result = execute(each, control=asked.control)
+        result = execute(each, control=asked.control, long=asked.long)
         _print(str(result))
         results.append(result)
     _print(summary(results))

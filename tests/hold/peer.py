@@ -2,7 +2,7 @@
 
 A program of its own that needs nothing but Python::
 
-    peer.py flood HOST PORT SECONDS        empty datagrams as fast as it can; prints how many
+    peer.py flood HOST PORT SIZE SECONDS   datagrams as fast as it can; prints how many
     peer.py late SECONDS                   prints by how many milliseconds this machine was late at worst
 """
 
@@ -14,16 +14,17 @@ import sys
 import time
 
 
-def flood(host: str, port: int, seconds: float) -> int:
-    """Send empty datagrams, and return how many."""
+def flood(host: str, port: int, size: int, seconds: float) -> int:
+    """Send datagrams of so many bytes, and return how many."""
     sent = 0
+    payload = b"x" * size
     until = time.monotonic() + seconds
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         while time.monotonic() < until:
             for _ in range(100):  # looking at the clock each time would slow the flood
                 with contextlib.suppress(OSError):
-                    sock.sendto(b"", (host, port))
+                    sock.sendto(payload, (host, port))
                     sent += 1
     return sent
 
@@ -41,8 +42,8 @@ def lateness(seconds: float) -> float:
 def main(arguments: list[str]) -> None:
     """Do what the command line says."""
     match arguments:
-        case ["flood", host, port, seconds]:
-            sys.stdout.write(f"{flood(host, int(port), float(seconds))}\n")
+        case ["flood", host, port, size, seconds]:
+            sys.stdout.write(f"{flood(host, int(port), int(size), float(seconds))}\n")
         case ["late", seconds]:
             sys.stdout.write(f"{lateness(float(seconds))}\n")
         case _:

@@ -28,19 +28,22 @@ class Run:
         name: The promise's name.
         directory: An empty directory of its own.
         control: Serve with stock Twisted.
+        long: Take minutes where seconds give a first idea.
 
     Attributes:
         name: As given.
         directory: As given.
         control: As given.
+        long: As given.
         servers: Everything started with `serve`, to be judged and stopped by the runner.
         step: What is being done, for a person who waits.
     """
 
-    def __init__(self, name: str, directory: Path, *, control: bool = False) -> None:
+    def __init__(self, name: str, directory: Path, *, control: bool = False, long: bool = False) -> None:
         self.name = name
         self.directory = directory
         self.control = control
+        self.long = long
         self.servers: list[Server] = []
         self.step = ""
         self._things = contextlib.ExitStack()
@@ -60,12 +63,13 @@ class Run:
         """Enter a context that is left when the promise is through, even on Ctrl-C."""
         return self._things.enter_context(thing)
 
-    def serve(self, *options: str, prefix: tuple[str, ...] = ()) -> Server:
+    def serve(self, *options: str, prefix: tuple[str, ...] = (), timer: bool = False) -> Server:
         """Start the service on a free port, or the stock server when this is a control.
 
         Args:
             options: What else to tell the service.
             prefix: A command that starts the command, for example ``ip netns exec NAME``.
+            timer: Watch the reactor by a timer (`Server.timer_lateness`). The stock server has none.
 
         Returns:
             The server, listening on TCP and UDP.
@@ -73,7 +77,10 @@ class Run:
         number = len(self.servers)
         directory = self.directory / f"server-{number}"
         directory.mkdir()
-        server = start_control(directory) if self.control else start_service(directory, options, prefix)
+        if self.control:
+            server = start_control(directory)
+        else:
+            server = start_service(directory, options, prefix, timer=timer)
         self.servers.append(server)
         self.using(contextlib.closing(server))
         server.wait_until_listening()

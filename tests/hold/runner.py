@@ -23,12 +23,13 @@ class OutOfTime(Exception):
     """The deadline has passed."""
 
 
-def execute(each: Promise, *, control: bool = False) -> Result:
+def execute(each: Promise, *, control: bool = False, long: bool = False) -> Result:
     """Run one promise against the service, or its control.
 
     Args:
         each: The promise.
         control: Run it against stock Twisted, which must break it as it is known to.
+        long: Take the promise's own time in place of a short look.
 
     Returns:
         The result. Nothing that was started is left running, nor is anything left on the disk.
@@ -36,7 +37,7 @@ def execute(each: Promise, *, control: bool = False) -> Result:
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="hold-") as directory,
-        Run(each.name, Path(directory), control=control) as run,
+        Run(each.name, Path(directory), control=control, long=long) as run,
     ):
         run.directory.chmod(0o755)  # also for a service that is not root
         result = _control(each, run) if control else _verdict(each, run)

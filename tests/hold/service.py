@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "REACTORS",
     "NotServing",
     "Server",
     "environment",
@@ -23,6 +24,7 @@ __all__ = [
     "start_service",
     "trouble",
     "twistd",
+    "use_reactor",
 ]
 
 #: How a server says where it listens: ``echo (RFC 862) listens on TCP [::]:40123``, perhaps followed by a note.
@@ -66,8 +68,33 @@ def trouble(log: str) -> str | None:
     return found.group().strip() if found else None
 
 
-def twistd() -> list[str]:
-    """The command that runs twistd on the interpreter that runs us, wherever it is installed."""
+#: What `twistd` can run on: Twisted's reactors, its asyncio reactor on uvloop's loop, and a Python without epoll.
+REACTORS = ("epoll", "poll", "select", "asyncio", "uvloop", "no-epoll")
+
+#: The reactor of every server that is started from now on; None leaves the choice to twistd, as a user does.
+_reactor: str | None = None
+
+
+def use_reactor(name: str) -> None:
+    """Start every server on this reactor from now on.
+
+    Args:
+        name: One of `REACTORS`.
+    """
+    global _reactor  # noqa: PLW0603  # one choice for one run of the command
+    _reactor = name
+
+
+def twistd(*, timer: bool = False) -> list[str]:
+    """The command that runs twistd on the interpreter that runs us, wherever it is installed.
+
+    Args:
+        timer: Watch the reactor by a timer, which notes its worst lateness in the file ``lateness``.
+    """
+    if _reactor or timer:
+        # -P keeps this package's module names out of the program's way.
+        launch = str(Path(__file__).with_name("launch.py"))
+        return [sys.executable, "-P", launch, (_reactor or "epoll") + ",timer" * timer]
     script = Path(sys.executable).with_name("twistd")
     if script.exists():
         return [str(script)]
@@ -140,6 +167,17 @@ class Server:
         """Tell whether the process still runs."""
         return self._process.poll() is None
 
+    def timer_lateness(self) -> float | None:
+        """By how many seconds the timer was late at worst; None if there is none (yet)."""
+        try:
+            return float((self._log.parent / "lateness").read_text()) / 1e3
+        except (FileNotFoundError, ValueError):  # none yet, or just being written
+            return None
+
+    def descriptors(self) -> int:
+        """How many descriptors the process has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
     def resident(self) -> int:
         """Memory the process holds now, in bytes (VmRSS)."""
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -172,15 +210,19 @@ class Server:
             self._process.wait()
 
 
-def start_service(directory: Path, options: Sequence[str], prefix: Sequence[str] = ()) -> Server:
+def start_service(
+    directory: Path, options: Sequence[str], prefix: Sequence[str] = (), *, timer: bool = False
+) -> Server:
     """Start the real service in the foreground on a free port.
 
     Args:
         directory: Its working directory.
         options: More options of ``twistd echosvc``.
         prefix: A command that starts the command.
+        timer: As in `twistd`.
     """
-    return Server([*prefix, *twistd(), "-n", "--pidfile=", "echosvc", "--port", "0", *options], directory)
+    command = [*prefix, *twistd(timer=timer), "-n", "--pidfile=", "echosvc", "--port", "0", *options]
+    return Server(command, directory)
 
 
 def start_control(directory: Path) -> Server:

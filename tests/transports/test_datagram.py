@@ -274,6 +274,12 @@ class AnsweringTests(PortCase):
         self.assertRaises(InvalidAddressError, port.write, b"x", ("localhost", 9))
         self.assertRaises(InvalidAddressError, port.write, b"x", ("::1", 9))
 
+    def test_ipv4_is_out_of_reach_of_an_ipv6_port(self) -> None:
+        """Unless its socket is dual-stack, and not bound to an IPv6 address."""
+        port = self.open_port(Recorder(), "::1")
+
+        self.assertRaises(InvalidAddressError, port.write, b"x", ("127.0.0.1", 9))
+
     def test_speaks_to_one_peer_once_connected(self) -> None:
         """IUDPTransport's connect works; `write` then needs no address."""
         port = self.open_port(Recorder())
