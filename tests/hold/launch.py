@@ -31,7 +31,7 @@ def install(name: str) -> Any:
         import_module("twisted.internet.asyncioreactor").install(import_module("uvloop").new_event_loop())
     else:
         import_module(f"twisted.internet.{name}reactor").install()
-    return import_module("twisted.internet").reactor
+    return import_module("twisted.internet.reactor")  # which a reactor puts itself in the place of
 
 
 class Watch:

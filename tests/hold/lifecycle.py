@@ -94,8 +94,9 @@ def start_up_errors(run: Run) -> str:
 def _taken_ports(run: Run) -> Iterator[Mistake]:
     """A TCP and a UDP port that somebody else has."""
     for kind, name in ((socket.SOCK_STREAM, "tcp"), (socket.SOCK_DGRAM, "udp")):
-        holder = run.using(contextlib.closing(socket.socket(socket.AF_INET, kind)))
-        holder.bind(("0.0.0.0", 0))
+        holder = run.using(contextlib.closing(_bound(kind)))
+        while kind == socket.SOCK_DGRAM and not _is_free(holder.getsockname()[1]):
+            holder = run.using(contextlib.closing(_bound(kind)))
         if kind == socket.SOCK_STREAM:
             holder.listen()
         port = str(holder.getsockname()[1])
@@ -103,6 +104,23 @@ def _taken_ports(run: Run) -> Iterator[Mistake]:
         yield Mistake(
             ("--port", "0", f"--{name}-port", port, "-i", IPV4), UNAVAILABLE, (f"--{name}-port", port)
         )
+
+
+def _bound(kind: socket.SocketKind, port: int = 0) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, kind)
+    try:
+        sock.bind(("0.0.0.0", port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_free(port: int) -> bool:
+    """Whether TCP could have this number: it may be that of a connection of somebody else's."""
+    with contextlib.suppress(OSError), _bound(socket.SOCK_STREAM, port):
+        return True
+    return False
 
 
 def _forbidden_port() -> Iterator[Mistake]:
