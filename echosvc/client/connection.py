@@ -22,6 +22,7 @@ from echosvc.client.stream import EchoClient
 from echosvc.client.target import Target
 from echosvc.errors import ConnectionFailed, NameNotFound, NoReply, Refused
 from echosvc.transports import DatagramPort, HostPort
+from echosvc.transports.client import direct
 
 __all__ = ["connect", "connect_datagram", "connect_stream", "open_datagram", "open_stream"]
 
@@ -90,7 +91,7 @@ def open_stream(target: Target, protocol: _P, *, reactor: Any = None, timeout: f
     reactor = _reactor(reactor)
     factory = Factory.forProtocol(lambda: protocol)
     factory.noisy = False
-    connecting: Deferred[Any] = _endpoint(target, reactor, timeout).connect(factory)
+    connecting: Deferred[Any] = _endpoint(target, direct(reactor), timeout).connect(factory)
     connecting.addTimeout(timeout, reactor, lambda *_: Failure(NoReply(target.where, timeout)))
     return connecting.addErrback(_translate, target, timeout)
 

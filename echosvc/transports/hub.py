@@ -15,6 +15,8 @@ Rules, each of which a test holds:
   looked up and not found; one whose number was given to a new connection meanwhile is in `_fresh`.
 - A turn is bounded, in events and in time, so that timers and everyone else's descriptors are not late.
 - What a protocol raises closes its connection, is logged once in its logging context, and touches no other.
+- A connection that ends is not taken out of the epoll: closing its descriptor does that. (A process that is being
+  started holds a copy until it has exec'd; an edge told meanwhile finds nobody, or a successor with nothing to read.)
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ from __future__ import annotations
 import contextlib
 import select
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any, TypeAlias
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorFDSet, IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.python import log
+from twisted.python import context, log, threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -52,6 +55,40 @@ _ENDS = {type(end): Failure(end) for end in (CONNECTION_DONE, CONNECTION_LOST)}
 Member: TypeAlias = Any
 
 
+class _Served(Mapping[str, Any]):
+    """The logging context of a turn: names whoever is served now, and asks for the name only if it is logged.
+
+    Twisted makes such a context for every event of every descriptor: 1 us. This one is entered once a turn, and costs
+    an attribute for each member: 10 ns.
+
+    Attributes:
+        member: Who is served now.
+    """
+
+    member: Member | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        return self.copy()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.copy())
+
+    def __len__(self) -> int:
+        return len(self.copy())
+
+    def copy(self) -> dict[str, Any]:
+        """Return the context as it is now: what Twisted calls for each line that it logs.
+
+        A thread inherits the context in which it was started, but not the name of whoever is served later.
+        """
+        if self.member is None or threadable.ioThread not in (None, threadable.getThreadID()):
+            return {"system": "-"}
+        try:
+            return {"system": self.member.logPrefix()}
+        except Exception:  # noqa: BLE001  # somebody else's method; as Twisted has it
+            return {"system": "(buggy logPrefix method)"}
+
+
 @implementer(IReactorFDSet, IReadDescriptor)
 class Hub:
     """Watches descriptors for one reactor, and hands everything else on to it.
@@ -68,6 +105,9 @@ class Hub:
         self._readers: dict[int, Member] = {}
         self._writers: dict[int, Member] = {}
         self._fresh: set[int] = set()
+        self._finished: list[Member] = []
+        self._served = _Served()
+        self._context = {log.ILogContext: self._served}
         self.fileno = self._epoll.fileno
 
     def __getattr__(self, name: str) -> Any:
@@ -130,7 +170,10 @@ class Hub:
         if known:
             self._epoll.modify(fd, self._events(fd, member))
             return
-        self._epoll.register(fd, self._events(fd, member))
+        try:
+            self._epoll.register(fd, self._events(fd, member))
+        except FileExistsError:  # its input has ended, and now it wants to write
+            self._epoll.modify(fd, self._events(fd, member))
         self._fresh.add(fd)
         # At every registration, not only the first: whoever called the reactor's own removeAll (trial does
         # after each test) has taken the hub out without telling it. Adding a reader twice does nothing.
@@ -148,13 +191,16 @@ class Hub:
                 self._epoll.modify(fd, self._events(fd, member))
             else:
                 self._epoll.unregister(fd)
+        self._leave_if_empty()
+
+    def _leave_if_empty(self) -> None:
         if not self._readers and not self._writers:
             self._reactor.removeReader(self)
 
     def _events(self, fd: int, member: Member) -> int:
         """What to watch for. Edge-triggered only while reading alone: a queue is written a piece at a time."""
         if fd not in self._writers:
-            edge = select.EPOLLET if getattr(member, "edge_triggered", False) else 0
+            edge = select.EPOLLET | select.EPOLLPRI if getattr(member, "edge_triggered", False) else 0
             return select.EPOLLIN | select.EPOLLRDHUP | edge
         if fd not in self._readers:
             return select.EPOLLOUT
@@ -164,26 +210,37 @@ class Hub:
 
     def doRead(self) -> None:
         """Serve every member that is ready, within the bounds of a turn."""
-        readers, fresh, wait = self._readers, self._fresh, self._epoll.poll
+        readers, fresh, served, wait = self._readers, self._fresh, self._served, self._epoll.poll
+        plain_input = select.EPOLLIN
         deadline = monotonic() + TURN
-        while True:
-            events = wait(0, BATCH)
-            fresh.clear()
-            for fd, event in events:
-                if fresh and fd in fresh:
-                    continue
-                if event == select.EPOLLIN:
-                    if (member := readers.get(fd)) is not None:
-                        try:
-                            why: Any = member.doRead()
-                        except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
-                            why = self._failed(member)
-                        if why is not None:
-                            self._disconnect(member, why, in_read=True)
-                else:
-                    self._serve(fd, event)
-            if len(events) < SMALL or monotonic() > deadline:
-                return
+        outside = served.member  # somebody, if the reactor was turned from inside a protocol
+        contexts = context.theContextTracker.currentContext().contexts
+        contexts.append(self._context)
+        try:
+            while True:
+                events = wait(0, BATCH)
+                fresh.clear()
+                for fd, event in events:
+                    if fresh and fd in fresh:
+                        continue
+                    if event == plain_input:
+                        if (member := readers.get(fd)) is not None:
+                            served.member = member
+                            try:
+                                why: Any = member.doRead()
+                            except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
+                                why = _failed()
+                            if why is not None:
+                                self._disconnect(fd, member, why, in_read=True)
+                    else:
+                        self._serve(fd, event)
+                if self._finished:
+                    self._end_finished()
+                if len(events) < SMALL or monotonic() > deadline:
+                    return
+        finally:
+            contexts.pop()
+            served.member = outside
 
     def _serve(self, fd: int, event: int) -> None:
         """Serve any event but plain input, in the order that Twisted's reactors keep."""
@@ -191,6 +248,7 @@ class Hub:
         if reader is None and writer is None:
             return
         member: Any = reader if reader is not None else writer
+        self._served.member = member
         why: Any = None
         in_read = False
         if event & (select.EPOLLHUP | select.EPOLLERR) and not event & select.EPOLLIN:
@@ -202,32 +260,78 @@ class Hub:
                 if reader is not None and event & select.EPOLLIN:
                     in_read = True
                     why = member.doRead()
-                    # The end of the input is no news a second time: a short read does not mean that there
-                    # is nothing more to learn.
-                    if not why and event & select.EPOLLRDHUP and self._readers.get(fd) is reader:
+                    # The end of the input is no news a second time, nor is what follows urgent data, before which a
+                    # read stops: here a short read does not mean that there is nothing more to learn.
+                    more = event & (select.EPOLLRDHUP | select.EPOLLPRI)
+                    if not why and more and self._readers.get(fd) is reader:
                         why = member.doRead()
                 # Looked up again: reading may have begun or ended the wish to write.
                 if not why and event & select.EPOLLOUT and (writer := self._writers.get(fd)) is not None:
                     in_read = False
                     why = writer.doWrite()
             except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
-                why = self._failed(member)
+                why = _failed()
         if why:
-            self._disconnect(member, why, in_read=in_read)
+            self._disconnect(fd, member, why, in_read=in_read)
 
-    def _failed(self, member: Member) -> BaseException | None:
-        """Log what a member has just raised, as Twisted would, and return it."""
-        log.callWithLogger(member, log.err)
-        return sys.exc_info()[1]
-
-    def _disconnect(self, member: Member, why: Any, *, in_read: bool) -> None:
-        self.removeReader(member)
+    def _disconnect(self, fd: int, member: Member, why: Any, *, in_read: bool) -> None:
+        # By now its number may be somebody else's.
+        if self._readers.get(fd) is member:
+            self._end_reading(fd, member)
         reason = _ENDS.get(type(why)) or Failure(why)
         if in_read and isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(member):
-            log.callWithLogger(member, member.readConnectionLost, reason)
+            self._tell(member, member.readConnectionLost, reason)
         else:
-            self.removeWriter(member)
-            log.callWithLogger(member, member.connectionLost, reason)
+            if self._writers.get(fd) is member:
+                self.removeWriter(member)
+            self._tell(member, member.connectionLost, reason)
+
+    def _end_reading(self, fd: int, member: Member) -> None:
+        """Read no more, ever. What is told only once may be told to nobody: that saves an epoll_ctl."""
+        if fd in self._writers or not getattr(member, "edge_triggered", False):
+            self.removeReader(member)
+        else:
+            del self._readers[fd]
+            self._leave_if_empty()
+
+    def _tell(self, member: Member, how: Callable[[Failure], None], reason: Failure) -> None:
+        """Tell a member of its end, in its logging context."""
+        self._served.member = member
+        try:
+            how(reason)
+        except BaseException:  # noqa: BLE001  # the others in this batch must have their turn
+            _failed()
+
+    def finish(self, member: Member) -> bool:
+        """Let a member that has nothing queued end with the present batch, and read no more.
+
+        Its doWrite is called as if there were room to write. To be told so takes two epoll_ctl calls, an event and
+        another turn, a quarter of what a short connection then costs (2.0 times C, not 1.5).
+
+        Returns:
+            False, and nothing was done, if no turn is going on.
+        """
+        if self._served.member is None:
+            return False
+        if (fd := member.fileno()) in self._readers:
+            self._end_reading(fd, member)
+        self._finished.append(member)
+        return True
+
+    def _end_finished(self) -> None:
+        while self._finished:
+            self._served.member = member = self._finished.pop()
+            fd = member.fileno()
+            if (
+                fd == -1 or fd in self._writers
+            ):  # lost meanwhile; or it has written since, and is told of room
+                continue
+            try:
+                why = member.doWrite()
+            except BaseException:  # noqa: BLE001  # a producer may be asked for more
+                why = _failed()
+            if why:
+                self._disconnect(fd, member, why, in_read=False)
 
     def connectionLost(self, reason: Failure) -> None:
         """Lose every member: the reactor ends, and disconnects what it watches."""
@@ -237,6 +341,12 @@ class Hub:
     def logPrefix(self) -> str:
         """Name the hub in log lines."""
         return "-"
+
+
+def _failed() -> BaseException | None:
+    """Log what a member has just raised, as Twisted would, and return it."""
+    log.err()
+    return sys.exc_info()[1]
 
 
 def hub_for(reactor: Any) -> Any:

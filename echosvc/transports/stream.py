@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
+from twisted.python import log
 from twisted.python.failure import Failure
 
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
@@ -25,6 +26,10 @@ __all__ = ["PatientConnection", "StreamPort", "StreamTransport"]
 
 #: Looks at a connection that does not move before it is given up. More would be more exact, and cost more.
 STALL_LOOKS = 8
+
+
+#: Connections accepted before it is everyone else's turn: at 35 us each, some 4 ms.
+ACCEPT_TURN = 120
 
 
 class PatientConnection(DirectConnection):
@@ -89,6 +94,9 @@ class PatientConnection(DirectConnection):
 class StreamTransport(PatientConnection, tcp.Server):
     """One accepted TCP connection."""
 
+    #: Closing is enough: no other process has the descriptor. To shut it down first costs another 1.7 us.
+    _shouldShutdown = False
+
     def __init__(
         self,
         sock: socket.socket,
@@ -101,9 +109,17 @@ class StreamTransport(PatientConnection, tcp.Server):
         super().__init__(sock, protocol, from_mapped(client), server, sessionno, hub_for(reactor))
         if isinstance(server, StreamPort):
             self.stall_timeout, self.aborts = server.stall_timeout, server.aborts
+        else:
+            _set_options(sock)
+            self._shouldShutdown = True  # made elsewhere, where a copy may be open
         self._be_direct()
-        self.setTcpNoDelay(True)
-        self.setTcpKeepAlive(True)
+
+    def doWrite(self) -> Any:
+        """Send from the queue, or close when it is empty: Twisted would send nothing first, for 0.6 us."""
+        if self.disconnecting and not self._tempDataLen and not self.dataBuffer and self.producer is None:
+            self.stopWriting()
+            return self._postLoseConnection()
+        return super().doWrite()
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """Return the local address, IPv4 as IPv4 even on an IPv6 socket."""
@@ -140,7 +156,9 @@ class StreamPort(tcp.Port):
     ) -> None:
         super().__init__(0, factory, reactor=reactor)
         sock.setblocking(False)
+        _set_options(sock)
         self.addressFamily = sock.family
+        self._kind = (int(sock.family), int(sock.type), sock.proto)
         self._bound = sock
         self._factory = factory
         self.stall_timeout = stall_timeout
@@ -157,6 +175,44 @@ class StreamPort(tcp.Port):
         self.numberAccepts = 100
         self.startReading()
 
+    def doRead(self) -> None:
+        """Accept whoever waits, as many as came last time and some more, as Twisted's own port does.
+
+        An error other than "nobody waits" is met again by Twisted's own method, which has a descriptor in reserve
+        for when they run out.
+        """
+        # The public accept() adds 0.8 us: it looks up two enumerations to describe the new socket.
+        accept = self.socket._accept  # type: ignore[union-attr]  # noqa: SLF001
+        accepted = 0
+        try:
+            while accepted < self.numberAccepts and not self.disconnecting:
+                fd, address = accept()
+                accepted += 1
+                self._welcome(socket.socket(*self._kind, fd), address)
+        except BlockingIOError:
+            self.numberAccepts = max(1, accepted)
+        except OSError:
+            super().doRead()
+        else:
+            self.numberAccepts = min(self.numberAccepts + 20, ACCEPT_TURN)
+
+    def _welcome(self, sock: socket.socket, address: SockAddr) -> None:
+        """Connect an accepted socket with a protocol. What the protocol raises ends its connection, and no other."""
+        transport = None
+        try:
+            protocol = self._factory.buildProtocol(self._buildAddr(address))
+            if protocol is not None:
+                transport = self.transport(sock, protocol, address, self, self.sessionno, self.reactor)
+                self.sessionno += 1
+                protocol.makeConnection(transport)
+                return
+        except BaseException:  # noqa: BLE001  # as above
+            log.err()
+        if transport is None:
+            sock.close()
+        else:
+            transport.abortConnection()
+
     def getHost(self) -> IPv4Address | IPv6Address:
         """Return the address that is listened on, IPv4 as IPv4 even on an IPv6 socket."""
         return internet_address("TCP", self.socket.getsockname())
@@ -166,3 +222,9 @@ class StreamPort(tcp.Port):
 
     def _logConnectionLostMsg(self) -> None:
         """Say nothing: the service's own line says what stopped."""
+
+
+def _set_options(sock: socket.socket) -> None:
+    """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes. Connections inherit both (tcp(7))."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

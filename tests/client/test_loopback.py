@@ -15,6 +15,7 @@ from echosvc.client.connection import open_stream
 from echosvc.errors import Refused
 from echosvc.protocols import DatagramEcho, EchoFactory
 from echosvc.transports import DatagramPort, display
+from echosvc.transports.client import StreamClient
 from tests.client.doubles import Pieces
 
 
@@ -50,6 +51,17 @@ class StreamTests(LoopbackCase):
         port = service.listenTCP(0, EchoFactory(), interface=self.host)
         self.addCleanup(port.stopListening)
         return display(self.host, port.getHost().port)
+
+    async def test_connections_are_direct(self) -> None:
+        """By address and by name, the client uses the same transports as the service."""
+        where = self.serve()
+        for target in (
+            (where, where.replace(self.host, "localhost")) if self.host == "127.0.0.1" else (where,)
+        ):
+            client = await connect(target)
+            assert isinstance(client, EchoClient)
+            self.assertIsInstance(client.transport, StreamClient)
+            await client.close()
 
     async def test_echo(self) -> None:
         """A few bytes and eight megabytes come back, in order, and the connection closes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import Any
@@ -19,7 +20,7 @@ from zope.interface import implementer
 from echosvc.protocols import EchoFactory
 from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.client import StreamConnector
-from echosvc.transports.connection import BULK_READ, READ_TURN, SMALL_READ
+from echosvc.transports.connection import BULK_READ, READ_TURN, SMALL_READ, TINY_READ
 from tests.transports.test_stream import RecorderFactory, StreamCase
 
 
@@ -67,13 +68,16 @@ class WritingTests(StreamCase):
 
         self.assertEqual(self.client.recv(100), b"now")
         self.assertEqual(self.hub.getWriters(), [])
-        self.assertEqual(self.transport.bytes_out, 3)
+        self.assertEqual((self.transport.messages_out, self.transport.bytes_out), (1, 3))
 
     def test_a_sequence_is_one_message(self) -> None:
         """Its pieces leave together."""
         self.transport.writeSequence([b"a", b"b", b"c"])
 
         self.assertEqual(self.client.recv(100), b"abc")
+        self.transport.startWriting()  # as if the kernel had no room
+        self.transport.writeSequence([b"d", b"e"])
+        self.assertEqual(self.transport.messages_out, 2)
 
     def test_only_bytes_can_be_written(self) -> None:
         """As Twisted has it: text is refused, alone and in a sequence."""
@@ -156,7 +160,7 @@ class ReadingTests(StreamCase):
         self.assertIsNone(self.transport.doRead())
 
         self.assertEqual(self.heard.pieces, [b"hello"])
-        self.assertEqual(self.transport.bytes_in, 5)
+        self.assertEqual((self.transport.messages_in, self.transport.bytes_in), (1, 5))
         self.assertIsNone(self.transport.doRead())  # nothing there: no error
 
     def test_bulk_is_read_in_larger_pieces_up_to_a_bound(self) -> None:
@@ -172,7 +176,7 @@ class ReadingTests(StreamCase):
         self.transport.doRead()
         sizes = [len(piece) for piece in self.heard.pieces]
 
-        self.assertEqual(sizes[0], SMALL_READ)
+        self.assertEqual(sizes[:2], [TINY_READ, SMALL_READ])
         self.assertLessEqual(max(sizes), BULK_READ)
         self.assertLessEqual(sum(sizes), READ_TURN + BULK_READ)
         while sum(len(piece) for piece in self.heard.pieces) < sent:
@@ -188,13 +192,13 @@ class ReadingTests(StreamCase):
                 transport.pauseProducing()
 
         self.transport.protocol = pausing = Pausing()
-        self.client.send(bytes(SMALL_READ + 1))
+        self.client.send(bytes(TINY_READ + 1))
         self.transport.doRead()
-        self.assertEqual([len(piece) for piece in pausing.pieces], [SMALL_READ])
+        self.assertEqual([len(piece) for piece in pausing.pieces], [TINY_READ])
         self.transport.resumeProducing()
         self.hub.doRead()
 
-        self.assertEqual([len(piece) for piece in pausing.pieces], [SMALL_READ, 1])
+        self.assertEqual([len(piece) for piece in pausing.pieces], [TINY_READ, 1])
 
     def test_a_protocol_put_in_the_middle_gets_the_rest(self) -> None:
         """StartTLS and others replace the protocol while it is handed data."""
@@ -206,7 +210,7 @@ class ReadingTests(StreamCase):
                 transport.protocol = second
 
         self.transport.protocol = First()
-        self.client.send(bytes(SMALL_READ + 1))
+        self.client.send(bytes(TINY_READ + 1))
         self.transport.doRead()
 
         self.assertEqual([len(piece) for piece in second.pieces], [1])
@@ -223,6 +227,75 @@ class ReadingTests(StreamCase):
         self.client.close()
 
         self.assertIs(self.transport.doRead(), CONNECTION_LOST)
+
+    def test_urgent_data_hides_nothing(self) -> None:
+        """A read stops before urgent data (TCP's, RFC 6093), which says nothing about what follows."""
+        self.client.send(b"before")
+        self.client.send(b"!", socket.MSG_OOB)
+        self.client.send(b"after")
+        self.hub.doRead()
+
+        self.assertEqual(b"".join(self.heard.pieces), b"beforeafter")
+
+    def test_the_read_size_follows_the_messages(self) -> None:
+        """The second of two messages of a kind is read in one piece, and a small one is never a large read."""
+        pieces = []
+        for size in (10, 1000, 1000, 60_000, 60_000, 10, 1000):
+            self.client.send(bytes(size))
+            self.transport.doRead()
+            pieces.append([len(piece) for piece in self.heard.pieces])
+            self.heard.pieces.clear()
+        in_two, large = [TINY_READ, 1000 - TINY_READ], [SMALL_READ, 60_000 - SMALL_READ]
+
+        self.assertEqual(pieces, [[10], in_two, [1000], large, [60_000], [10], in_two])
+
+    def test_what_came_while_reading_was_paused(self) -> None:
+        """Data and the end of the input wait in the kernel, and are told when reading goes on."""
+        self.transport.pauseProducing()
+        self.client.send(b"late")
+        self.client.shutdown(socket.SHUT_WR)
+        self.hub.doRead()
+        self.assertEqual(self.heard.pieces, [])
+        self.transport.resumeProducing()
+        self.hub.doRead()
+
+        self.assertEqual(self.heard.pieces, [b"late"])
+        self.assertTrue(self.transport.disconnected)
+
+    def test_a_protocol_that_pauses_before_it_begins(self) -> None:
+        """One that pauses in connectionMade is handed what came meanwhile, when it asks."""
+
+        class Hesitant(Heard):
+            def connectionMade(self) -> None:
+                transport: Any = self.transport
+                transport.pauseProducing()
+
+        transport = self.transport
+        transport.protocol = hesitant = Hesitant()
+        self.client.send(b"hello")
+        hesitant.makeConnection(transport)
+        self.hub.doRead()
+        self.assertEqual(hesitant.pieces, [])
+        transport.resumeProducing()
+        self.hub.doRead()
+
+        self.assertEqual(hesitant.pieces, [b"hello"])
+
+    def test_a_bulk_transfer_lets_others_in(self) -> None:
+        """While one connection has always more to read, every turn serves the others, too."""
+        self.transport.pauseProducing()
+        talker, other = self.connect(self.open_port(RecorderFactory()))
+        self.transport.resumeProducing()
+        other.protocol = small = Heard()
+        self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * READ_TURN)
+        self.client.setblocking(False)
+        for number in range(1, 6):
+            with contextlib.suppress(BlockingIOError):
+                while self.client.send(bytes(READ_TURN)):
+                    pass
+            talker.send(b"x")
+            self.hub.doRead()
+            self.assertEqual(len(small.pieces), number)
 
 
 class Flooding(Protocol):

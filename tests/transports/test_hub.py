@@ -40,17 +40,23 @@ class Member:
         self.writes = 0
         self.lost: Failure | None = None
         self.on_read: Any = lambda: None
+        self.on_write: Any = lambda: None
 
     def doRead(self) -> Exception | None:
-        """Read once."""
-        data = self.sock.recv(1000)
+        """Read once, if there is anything."""
+        try:
+            data = self.sock.recv(1000)
+        except BlockingIOError:
+            return None
         self.read.append(data)
         result: Exception | None = self.on_read()
         return result if data else CONNECTION_DONE
 
-    def doWrite(self) -> None:
+    def doWrite(self) -> Exception | None:
         """Count."""
         self.writes += 1
+        result: Exception | None = self.on_write()
+        return result
 
     def connectionLost(self, reason: Failure) -> None:
         """Remember."""
@@ -76,11 +82,11 @@ class HalfCloseableMember(Member):
 
 
 @skipUnless(hasattr(select, "epoll"), "needs epoll")
-class HubTests(SynchronousTestCase):
-    """Whoever is ready is served, and nobody else."""
+class HubCase(SynchronousTestCase):
+    """Makes a hub, and members of it."""
 
     def setUp(self) -> None:
-        """Make a hub."""
+        """Make the hub."""
         self.reactor = FakeReactor()
         self.hub = hub_for(self.reactor)
         self.addCleanup(self.hub._epoll.close)
@@ -90,6 +96,10 @@ class HubTests(SynchronousTestCase):
         member = Member(self, **options)
         self.hub.addReader(member)
         return member
+
+
+class HubTests(HubCase):
+    """Whoever is ready is served, and nobody else."""
 
     def test_is_one_for_each_reactor(self) -> None:
         """Everything on one reactor shares one hub, and a hub's hub is itself."""

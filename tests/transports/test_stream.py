@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import select
 import socket
 
@@ -137,6 +140,108 @@ class PortTests(StreamCase):
 
         self.assertTrue(transport.getTcpKeepAlive())
         self.assertTrue(transport.getTcpNoDelay())
+
+    def test_an_adopted_connection_is_kept_alive_and_not_delayed(self) -> None:
+        """One that was not accepted by our own port has not inherited it."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        client = socket.create_connection(listener.getsockname())
+        self.addCleanup(client.close)
+        accepted, _ = listener.accept()
+        self.addCleanup(accepted.close)
+        factory = RecorderFactory()
+        transport = StreamTransport._fromConnectedSocket(
+            accepted.fileno(), socket.AF_INET, factory, self.reactor
+        )
+        self.addCleanup(self.drop, transport)
+
+        self.assertTrue(transport.getTcpKeepAlive())
+        self.assertTrue(transport.getTcpNoDelay())
+        self.assertFalse(transport.socket.getblocking())
+        self.assertIn("Recorder", repr(transport))
+
+    def test_accepts_many_at_once(self) -> None:
+        """A turn of the reactor serves all who wait, and the next one those who came meanwhile."""
+        factory = RecorderFactory()
+        port = self.open_port(factory)
+        port.numberAccepts = 2
+        for expected in (2, 5, 5):
+            if expected == 2:
+                for _ in range(5):
+                    self.addCleanup(socket.create_connection(("127.0.0.1", port.getHost().port)).close)
+            port.doRead()
+            self.assertEqual((len(factory.built), port.sessionno), (expected, expected))
+        for transport in [each for each in self.hub.getReaders() if isinstance(each, StreamTransport)]:
+            self.drop(transport)
+
+    def test_accepts_nobody_once_it_is_being_closed(self) -> None:
+        """A factory may close its port while others wait: they are not for it any more."""
+        factory = RecorderFactory()
+        port = self.open_port(factory)
+        for _ in range(3):
+            self.addCleanup(socket.create_connection(("127.0.0.1", port.getHost().port)).close)
+        build = factory.buildProtocol
+
+        def build_and_close(address: IAddress) -> Recorder | None:
+            port.stopListening()
+            return build(address)
+
+        self.patch(factory, "buildProtocol", build_and_close)
+        port.doRead()
+        for transport in [each for each in self.hub.getReaders() if isinstance(each, StreamTransport)]:
+            self.drop(transport)
+
+        self.assertEqual(len(factory.built), 1)
+
+    def test_a_factory_may_refuse(self) -> None:
+        """Whoever gets no protocol is closed, as Twisted has it."""
+        factory = RecorderFactory()
+        self.patch(factory, "buildProtocol", lambda _: None)
+        port = self.open_port(factory)
+        client = socket.create_connection(("127.0.0.1", port.getHost().port), 5)
+        self.addCleanup(client.close)
+        port.doRead()
+
+        self.assertEqual(client.recv(1), b"")
+        self.assertEqual(self.hub.getReaders(), [port])
+
+    def test_a_protocol_that_fails_to_begin_keeps_nobody_out(self) -> None:
+        """Its connection is closed, the error is logged, and the next client is served."""
+
+        def fail(_: object) -> None:
+            raise RuntimeError("bug")
+
+        for where in ("buildProtocol", "connectionMade"):
+            factory = RecorderFactory()
+            port = self.open_port(factory)
+            broken = self.patch(
+                *((factory, where, fail) if where == "buildProtocol" else (Recorder, where, fail))
+            )
+            first = socket.create_connection(("127.0.0.1", port.getHost().port), 5)
+            self.addCleanup(first.close)
+            port.doRead()
+            self.reactor.advance(0)
+            with contextlib.suppress(ConnectionResetError):
+                self.assertEqual(first.recv(1), b"")
+            self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+            broken.restore()
+            self.drop(self.connect(port)[1])
+
+    def test_out_of_descriptors(self) -> None:
+        """Whoever comes when no descriptor is left is closed and not left waiting, as Twisted has it."""
+        port = self.open_port(RecorderFactory())
+        clients = [socket.create_connection(("127.0.0.1", port.getHost().port), 5) for _ in range(3)]
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        try:
+            port.doRead()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for client in clients:
+            self.addCleanup(client.close)
+            self.assertEqual(client.recv(1), b"")
 
     def test_makes_the_socket_non_blocking(self) -> None:
         """A blocking socket, as a service manager passes it, cannot stop the reactor."""

@@ -22,16 +22,15 @@ PATIENCE = 60
 STOCK = "twisted.internet.epollreactor.EPollReactor"
 OURS = "tests.twisted_suite.reactor.SuiteReactor"
 
-#: What differs, and why.
+#: What differs, by its full name, and why.
 DIFFERENT = {
-    # A logging context for every read costs more than the read: log lines that a protocol writes while it
-    # is handed data are not prefixed with its name. What it raises is.
-    "test_logPrefix",
-    # The kernel's buffer holds the message that would have filled the queue: the producer is not paused.
-    "test_streamingProducer",
-    # Skipped on the stock reactor because of its name: no epoll can see a lost descriptor.
-    "test_lostFileDescriptor",
+    "UNIXAdoptStreamConnectionTestsBuilder.test_streamingProducer": (
+        "what would have filled the queue is in the kernel's buffer: there is no reason to pause the producer"
+    ),
 }
+
+#: More than so many differences would be another kind of transport.
+MOST = 5
 
 
 def run_one(reactor: str, module: str) -> None:
@@ -65,17 +64,17 @@ def outcomes(reactor: str, module: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Compare all modules; return 1 if something passes on the stock reactor alone."""
+    """Compare all modules; return 1 if something unexplained, or too much, passes on the stock reactor alone."""
     lost, counted = [], 0
     for module in MODULES:
         stock, ours = outcomes(STOCK, module), outcomes(OURS, module)
         counted += sum(word == "OK" for word in ours.values())
         lost += [name for name, word in stock.items() if word == "OK" and ours.get(name) != "OK"]
-    explained = [name for name in lost if name.rpartition(".")[2] in DIFFERENT]
+    failed = [name for name in lost if name not in DIFFERENT]
     for name in lost:
-        print(f"{'differs, as explained' if name in explained else 'FAILS'}: {name}")  # noqa: T201
-    print(f"{counted} passed, {len(lost) - len(explained)} failed")  # noqa: T201
-    return int(not counted or len(lost) > len(explained))
+        print(f"differs: {name}: {DIFFERENT[name]}" if name in DIFFERENT else f"FAILS: {name}")  # noqa: T201
+    print(f"{counted} passed, {len(lost) - len(failed)} of at most {MOST} differ, {len(failed)} failed")  # noqa: T201
+    return int(not counted or bool(failed) or len(lost) > MOST)
 
 
 if __name__ == "__main__":

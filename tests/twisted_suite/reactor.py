@@ -10,9 +10,10 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
 
 from echosvc.transports import StreamTransport
-from echosvc.transports.client import StreamConnector
+from echosvc.transports.client import _DirectReactor
 from echosvc.transports.hub import hub_for
 from echosvc.transports.unix import UnixConnector, UnixPort, UnixTransport
+from tests.twisted_suite.datagram import SuiteDatagramPort
 
 
 class SuitePort(tcp.Port):
@@ -49,9 +50,23 @@ class SuiteReactor(EPollReactor):
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> Any:
         """Connect with our connection."""
-        connector = StreamConnector(host, port, factory, timeout, bindAddress, self)
-        connector.connect()
-        return connector
+        return _DirectReactor(self).connectTCP(host, port, factory, timeout, bindAddress)
+
+    def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> Any:
+        """Listen with our datagram port."""
+        listening = SuiteDatagramPort.bound(port, protocol, interface, self)
+        listening.startListening()
+        return listening
+
+    def adoptDatagramPort(
+        self, fileDescriptor: int, addressFamily: int, protocol: Any, maxPacketSize: int = 8192
+    ) -> Any:
+        """Listen on a socket made elsewhere."""
+        if addressFamily not in self._supportedAddressFamilies:
+            raise UnsupportedAddressFamily(addressFamily)
+        listening = SuiteDatagramPort.adopted(fileDescriptor, addressFamily, protocol, self)
+        listening.startListening()
+        return listening
 
     def listenUNIX(
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
