@@ -146,6 +146,10 @@ class Pings:
         """The middle round trip, in seconds."""
         return statistics.median(self.seconds)
 
+    def quantile(self, share: float) -> float:
+        """What so large a share of the round trips (0 to 1) took at most, in seconds."""
+        return sorted(self.seconds)[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
+
 
 def ping(
     host: str, port: int, *, count: int, interval: float, until: Callable[[], bool] = lambda: False

@@ -1,25 +1,19 @@
-"""What is promised in the face of floods and forgeries: no loop, no stall, no traceback."""
+"""What is promised in the face of forgeries and refusals: no loop, no traceback."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-from tests.hold.clients import HOSTS, IPV4, NOT_TRIED, answers, ping
+from tests.hold.clients import HOSTS, IPV4, NOT_TRIED, answers
 from tests.hold.forge import forge, needs_root
 from tests.hold.kernel import datagrams_sent
 from tests.hold.namespace import namespace
 from tests.hold.promise import kept, promise
 from tests.hold.run import Run
-from tests.hold.service import Server
 
-__all__ = ["own_ports", "send_errors", "small_floods"]
+__all__ = ["own_ports", "send_errors"]
 
 #: Datagrams that others on this machine may send in a second. A loop makes a hundred thousand.
 OTHERS = 10
@@ -62,68 +56,6 @@ def own_ports(run: Run) -> str:
     half = forged // 2
     kept(counted == {"source-port-own": str(half + 1), "source-port-zero": str(half)}, figures)
     return figures
-
-
-@promise(
-    "T20",
-    "a flood of empty or 1-byte datagrams from two processes stops neither TCP nor timers for more than 20 ms",
-    deadline=60,
-    stock=r"^empty: worst stall [1-9]\d{3,} ms",
-)
-def small_floods(run: Run) -> str:
-    """A TCP client pings all the while; beside it runs a clock that shows how late this machine is."""
-    server = run.serve(timer=True)
-    ping(IPV4, server.tcp, count=100, interval=0.001)
-    figures = []
-    for name, size in (("empty", 0), ("1-byte", 1)):
-        run.step = f"{name} datagrams"
-        figures.append(f"{name}: {_flooded(server, size)}")
-        time.sleep(1)  # what was queued when the flood ended is still to be answered
-        answers(server.tcp, server.udp)
-    return "; ".join(figures)
-
-
-def _flooded(server: Server, size: int) -> str:
-    """Flood a server for a while, and hold what it did to others against this machine's own lateness."""
-    seconds = 3
-    with (
-        _peer("late", str(seconds)) as clock,
-        _peer("flood", IPV4, str(server.udp), str(size), str(seconds)) as one,
-        _peer("flood", IPV4, str(server.udp), str(size), str(seconds)) as other,
-    ):
-        floods = (one, other)
-        pings = ping(
-            IPV4,
-            server.tcp,
-            count=100_000,
-            interval=0.001,
-            until=lambda: all(each.poll() is not None for each in floods),
-        )
-        sent = sum(int(each.communicate()[0]) for each in floods)
-        late = float(clock.communicate()[0])
-    worst = pings.worst * 1e3
-    timer = server.timer_lateness()
-    watched = "" if timer is None else f", timer late by {timer * 1e3:.0f} ms"
-    figures = (
-        f"worst stall {worst:.0f} ms, median {pings.median * 1e3:.2f} ms of {len(pings.seconds)} pings{watched};"
-        f" {sent / seconds / 1e3:.0f} k datagrams/s; this machine's lateness {late:.0f} ms"
-    )
-    # A process that is always busy waits longer for its turn than one that sleeps, as the clock does.
-    kept(
-        max(worst, (timer or 0.0) * 1e3) <= max(20, 10 * late),
-        f"{'empty' if not size else '1-byte'}: {figures}",
-    )
-    return figures
-
-
-@contextlib.contextmanager
-def _peer(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-P", str(Path(__file__).with_name("peer.py")), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @promise(

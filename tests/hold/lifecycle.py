@@ -75,14 +75,15 @@ def start_up_errors(run: Run) -> str:
     wrong: list[str] = []
 
     def make(number: int) -> None:
-        mistake, daemonised = mistakes[number // 2], bool(number % 2)
-        directory = run.directory / f"mistake-{number}"
-        directory.mkdir()
-        directory.chmod(0o777)  # also for who is nobody
-        wrong.extend(_faults(mistake, directory, daemonised=daemonised))
+        # One form after the other: both at once would now and then meet each other on the port that is still free.
+        for daemonised in (False, True):
+            directory = run.directory / f"mistake-{number}-{daemonised}"
+            directory.mkdir()
+            directory.chmod(0o777)  # also for who is nobody
+            wrong.extend(_faults(mistakes[number], directory, daemonised=daemonised))
 
     with adopted() as orphans:
-        in_threads(make, count=2 * len(mistakes), at_once=4)
+        in_threads(make, count=len(mistakes), at_once=4)
         if left := orphans():
             wrong.append(f"{len(left)} processes are left")
     figures = f"{len(mistakes)} mistakes, in the foreground and as a daemon"

@@ -16,9 +16,11 @@ from pathlib import Path
 
 __all__ = [
     "REACTORS",
+    "Lateness",
     "NotServing",
     "Server",
     "environment",
+    "lateness",
     "listening",
     "start_control",
     "start_service",
@@ -62,6 +64,40 @@ def listening(log: str) -> list[Listening]:
     return [Listening(transport, host, int(port)) for transport, host, port in _LISTENS.findall(log)]
 
 
+@dataclass(frozen=True)
+class Lateness:
+    """How late a timer of the server's reactor was at worst.
+
+    Attributes:
+        late: Seconds after it was due.
+        own: The same without the seconds for which the server waited for its turn on the processor.
+    """
+
+    late: float
+    own: float
+
+
+def lateness(notes: str, since: float, until: float) -> Lateness | None:
+    """Read what the timer has noted (`tests.hold.launch`).
+
+    Args:
+        notes: Its file.
+        since: Where to begin, in seconds of CLOCK_MONOTONIC.
+        until: Where to end; the first note after it is counted, since it tells of the time before.
+
+    Returns:
+        The worst; None if there is no note after `until` yet.
+    """
+    late = own = 0.0
+    for line in notes[: notes.rfind("\n") + 1].splitlines():
+        when, *worst = map(float, line.split())
+        if when > since:
+            late, own = max(late, worst[0] / 1e3), max(own, worst[1] / 1e3)
+        if when > until:
+            return Lateness(late, own)
+    return None
+
+
 def trouble(log: str) -> str | None:
     """Find the first line in a log that a healthy service does not write, or None."""
     found = _TROUBLE.search(log)
@@ -89,7 +125,7 @@ def twistd(*, timer: bool = False) -> list[str]:
     """The command that runs twistd on the interpreter that runs us, wherever it is installed.
 
     Args:
-        timer: Watch the reactor by a timer, which notes its worst lateness in the file ``lateness``.
+        timer: Watch the reactor by a timer, which notes its lateness in the file ``lateness``.
     """
     if _reactor or timer:
         # -P keeps this package's module names out of the program's way.
@@ -167,16 +203,33 @@ class Server:
         """Tell whether the process still runs."""
         return self._process.poll() is None
 
-    def timer_lateness(self) -> float | None:
-        """By how many seconds the timer was late at worst; None if there is none (yet)."""
-        try:
-            return float((self._log.parent / "lateness").read_text()) / 1e3
-        except (FileNotFoundError, ValueError):  # none yet, or just being written
-            return None
+    def timer_lateness(self, since: float, until: float) -> Lateness:
+        """How late the timer was at worst, from one moment to another (seconds of CLOCK_MONOTONIC).
+
+        Raises:
+            NotServing: It does not run.
+        """
+        give_up = time.monotonic() + STOP
+        while (found := lateness((self._log.parent / "lateness").read_text(), since, until)) is None:
+            if time.monotonic() > give_up:
+                raise NotServing(f"a timer that was due has not run for {STOP:g} s")
+            time.sleep(0.02)
+        return found
 
     def descriptors(self) -> int:
         """How many descriptors the process has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def anonymous(self) -> int:
+        """Memory the process has written to and holds now, in bytes: what no file backs.
+
+        What a file backs (code) the system may drop and fetch again whenever it likes.
+        """
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        found = re.search(r"^Anonymous:\s+(\d+) kB", rollup, re.MULTILINE)
+        if found is None:
+            raise NotServing("the server has no memory: it is gone")
+        return int(found.group(1)) * 1024
 
     def resident(self) -> int:
         """Memory the process holds now, in bytes (VmRSS)."""

@@ -263,12 +263,12 @@ class _Brimming:
 
     def is_held(self) -> bool:
         """Tell whether the server still holds its end of the connection."""
-        theirs = connection(self._server.tcp, self._sock.getsockname()[1])
+        theirs = connection((IPV4, self._server.tcp), self._sock.getsockname())
         return theirs is not None and theirs.owned
 
     def _queued_by_server(self) -> int:
         """How many bytes the server holds itself: those that are in no queue of the kernel."""
-        theirs = connection(self._server.tcp, self._sock.getsockname()[1])
+        theirs = connection((IPV4, self._server.tcp), self._sock.getsockname())
         if theirs is None:
             raise Broken("the server has closed a connection that is still being filled")
         on_the_way = _kernel_queue(self._sock, termios.TIOCOUTQ)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.hold import service
+from tests.hold import crowd, service
 from tests.hold.crowd import LARGEST, Client, Crowd
 from tests.hold.promise import Broken
 
@@ -59,10 +66,42 @@ class ClientTests(SynchronousTestCase):
     def test_crowd_waits_for_all(self) -> None:
         """It ends when everything is back."""
         self.server.sendall(self.piece)
-        crowd = Crowd([self.client])
-        crowd.run(-1)
+        Crowd([self.client]).run(-1)
 
         self.assertTrue(self.client.is_idle())
+
+    def test_crowd_gives_up(self) -> None:
+        """It does not wait for ever for what does not come."""
+        self.patch(crowd, "GIVE_UP", 0.05)
+        problem = self.assertRaises(Broken, Crowd([self.client]).run, -1)
+
+        self.assertIn("nothing has come", str(problem))
+
+    def test_reset(self) -> None:
+        """A connection that was reset is a broken promise, not a fault of the test."""
+        self.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+        self.server.close()
+        self.client.sock.settimeout(5)
+
+        self.assertRaises(Broken, self.client.receive)
+
+    def test_room(self) -> None:
+        """Nobody begins a piece while too much is on the way."""
+        self.server.sendall(self.piece)
+        self.client.sock.settimeout(5)
+        self.client.receive()
+        self.patch(crowd, "ON_THE_WAY", 0)
+        many = Crowd([self.client])
+        many._begin_pieces()
+
+        self.assertTrue(self.client.is_idle())
+
+    def test_waited(self) -> None:
+        """How long a client waited is seen."""
+        time.sleep(0.02)
+        self.answer(self.piece)
+
+        self.assertGreaterEqual(self.client.waited, 0.02)
 
 
 class LaunchTests(SynchronousTestCase):
@@ -79,3 +118,36 @@ class LaunchTests(SynchronousTestCase):
 
         self.assertEqual(service.twistd()[-1], "poll")
         self.assertEqual(service.twistd(timer=True)[-1], "poll,timer")
+
+    def test_installed(self) -> None:
+        """Each name is the reactor, and the event loop, that it says."""
+        script = (
+            "import select, launch, sys; reactor = launch.install(sys.argv[1]);"
+            "loop = type(getattr(reactor, '_asyncioEventloop', None)).__module__.partition('.')[0];"
+            "print(type(reactor).__name__, loop, hasattr(select, 'epoll'))"
+        )
+
+        def said(name: str) -> str:
+            done = subprocess.run(
+                [sys.executable, "-c", script, name],
+                cwd=Path(service.__file__).parent,
+                env={**os.environ, "PYTHONSAFEPATH": "", "PYTHONWARNINGS": "ignore"},
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            return done.stdout.strip() or done.stderr
+
+        expected = {
+            "epoll": "EPollReactor builtins True",
+            "poll": "PollReactor builtins True",
+            "select": "SelectReactor builtins True",
+            "asyncio": "AsyncioSelectorReactor asyncio True",
+            "uvloop": "AsyncioSelectorReactor uvloop True",
+            "no-epoll": "PollReactor builtins False",
+        }
+        self.assertEqual(set(service.REACTORS), set(expected))
+        if find_spec("uvloop") is None:
+            del expected["uvloop"]
+        self.assertEqual(expected, {name: said(name) for name in expected})

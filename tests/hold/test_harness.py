@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import socket
+import struct
 import sys
 import threading
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.hold import __main__ as command
+from tests.hold import service
 from tests.hold.__main__ import PROMISES, main
 from tests.hold.clients import in_threads
 from tests.hold.datagram import sizes
-from tests.hold.kernel import Connection, parse_connection
+from tests.hold.kernel import Connection, connection, parse_connection
 from tests.hold.promise import Broken, Promise, Result, Skipped, kept, promise, select, summary
 from tests.hold.run import Run
 from tests.hold.runner import execute
@@ -67,29 +73,63 @@ class LogTests(SynchronousTestCase):
 
 
 class KernelTests(SynchronousTestCase):
-    """What is read from /proc."""
+    """What the kernel is asked about connections."""
 
-    LINE = (
-        "   3: 0100007F:9C40 0100007F:BC01 08 0000000A:00000200 00:00000000 00000000     0        0 {inode} 1 "
-        "0000000000000000 20 4 30 10 -1"
-    )
+    def setUp(self) -> None:
+        """Make both ends of one."""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        self.client = socket.create_connection(self.listener.getsockname())
+        self.addCleanup(self.client.close)
+        self.server, _ = self.listener.accept()
+        self.addCleanup(self.server.close)
+        self.there = self.client.getsockname()
+
+    def ask(self) -> Connection | None:
+        """What it says of the server's end."""
+        return connection(self.listener.getsockname(), self.there)
 
     def test_connection(self) -> None:
-        """A line of /proc/net/tcp gives both queues, and whether a process holds the socket."""
-        self.assertEqual(
-            Connection(unacknowledged=10, unread=512, owned=True),
-            parse_connection(self.LINE.format(inode="4711"), 40000, 48129),
-        )
+        """Bytes that nobody has read are counted, and a process holds the socket."""
+        self.client.sendall(b"x" * 512)
+
+        self.assertEqual(Connection(unacknowledged=0, unread=512, owned=True), self.ask())
+
+    def test_unacknowledged(self) -> None:
+        """Bytes that the peer has no room for are counted."""
+        self.server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.server.send(bytes(100_000))
+        found = self.ask()
+
+        self.assertTrue(found is not None and found.unacknowledged > 0)
 
     def test_orphan(self) -> None:
         """A connection that the kernel finishes alone has no owner."""
-        found = parse_connection(self.LINE.format(inode="0"), 40000, 48129)
+        self.server.close()
+        found = self.ask()
 
         self.assertFalse(found is None or found.owned)
 
-    def test_another_connection(self) -> None:
-        """Lines about other ports are passed over."""
-        self.assertIsNone(parse_connection(self.LINE.format(inode="4711"), 48129, 40000))
+    def test_gone(self) -> None:
+        """Of a connection that there is not, the kernel names the listener, which is not meant."""
+        self.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+        self.server.close()
+
+        self.assertIsNone(self.ask())
+
+    def test_unknown(self) -> None:
+        """Where nobody listens either, there is nothing."""
+        self.listener.close()
+
+        self.assertIsNone(connection(("127.0.0.1", 1), self.there))
+
+    def test_refusal(self) -> None:
+        """Another error than that is raised."""
+        answer = struct.pack("=IHHIIi", 20, 2, 0, 0, 0, -errno.EPERM)
+
+        self.assertRaises(PermissionError, parse_connection, answer)
 
 
 class ResultTests(SynchronousTestCase):
@@ -261,6 +301,34 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(
             (64, "tests.hold: T28: no such promise with a control; --list lists them\n"), (code, err)
         )
+
+    def test_no_uvloop(self) -> None:
+        """Without uvloop nothing is tried on it, and the line says so."""
+        self.patch(service, "_reactor", None)
+        self.patch(command, "find_spec", lambda name: None)
+
+        self.assertEqual(
+            (0, "NOT TRIED: uvloop is not installed; 0 passed, 0 failed, 1 skipped\n", ""),
+            self.run_main("--reactor", "uvloop", "T28"),
+        )
+
+    def test_unknown_reactor(self) -> None:
+        """A reactor that there is not is a usage error."""
+        self.assertEqual(64, self.run_main("--reactor", "kqueue", "T28")[0])
+
+    def test_long(self) -> None:
+        """--long reaches the promise."""
+        asked: list[bool] = []
+
+        def keep(each: Promise, *, control: bool, long: bool) -> Result:
+            asked.append(long)
+            return Result(each.name, "pass", "")
+
+        self.patch(command, "execute", keep)
+        self.run_main("T28")
+        self.run_main("--long", "T28")
+
+        self.assertEqual([False, True], asked)
 
     def test_unknown_option(self) -> None:
         """An option that there is not is a usage error."""
