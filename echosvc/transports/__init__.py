@@ -9,6 +9,7 @@ from echosvc.transports.datagram import DatagramPort, IUndeliverable, Screen
 from echosvc.transports.messages import MAX_DATAGRAM
 from echosvc.transports.peer import Peer, Source
 from echosvc.transports.stream import StreamPort, StreamTransport
+from echosvc.transports.unix import UnixStreamPort
 
 __all__ = [
     "MAX_DATAGRAM",
@@ -22,5 +23,6 @@ __all__ = [
     "Source",
     "StreamPort",
     "StreamTransport",
+    "UnixStreamPort",
     "display",
 ]

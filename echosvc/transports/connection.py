@@ -12,6 +12,7 @@ A mixin, to stand before a connection class of Twisted's: accepted or connected,
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -47,6 +48,9 @@ LITTLE = 16 * 1024
 
 class DirectConnection(tcp.Connection):
     """Writes at once when nothing is queued, and reads until there is no more.
+
+    Reads and writes go to the descriptor's number, which is quicker than the socket object (0.3 us). So nobody else may close
+    the socket: the number could be another connection's by then.
 
     Attributes:
         bytes_in: Bytes read.
@@ -89,16 +93,17 @@ class DirectConnection(tcp.Connection):
             taken = os.write(self._fd, data)
         except BlockingIOError:
             taken = 0
-        except OSError:
+        except OSError as problem:
             taken = 0
-            self._broken = True  # the kernel tells an error only once: a read would see an orderly end
+            # The kernel tells of a loss only once: a read would see an orderly end. These two are no loss.
+            self._broken = problem.errno not in (errno.ENOBUFS, errno.ENOMEM)
         self.bytes_out += taken
         if taken < len(data):
             rest = memoryview(data)[taken:]  # not a copy: a message may be large
             self._tempDataBuffer.append(rest)  # type: ignore[arg-type]  # joined later, as bytes are
             self._tempDataLen += len(rest)
+            self.startWriting()  # first, so that what the producer writes when it is paused is queued, too
             self._maybePauseProducer()
-            self.startWriting()
 
     def writeSequence(self, iovec: Any) -> None:
         """Send or queue all of it, as one message."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from typing import Any
 
 from twisted.internet import defer, reactor
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPullProducer
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import ClientFactory, Protocol
@@ -98,6 +99,56 @@ class WritingTests(StreamCase):
 
         self.assertEqual(bytes(received), sent)
         self.assertEqual(self.client.recv(100), b"direct again")
+
+    def test_what_a_producer_writes_when_it_is_paused_keeps_its_place(self) -> None:
+        """It comes after everything that was written before, even if the kernel has room again by then."""
+        case = self
+
+        class LastWords:
+            """Makes room, and writes, once."""
+
+            def stopProducing(self) -> None:
+                """Nothing to stop."""
+
+            def pauseProducing(self) -> None:
+                """Read what is there, so that there is room, and write something."""
+                if came:
+                    return
+                case.client.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        came.append(case.client.recv(1 << 20))
+                case.transport.write(b"X")
+
+        came: list[bytes] = []
+        self.transport.registerProducer(LastWords(), True)  # type: ignore[arg-type]  # all that is asked of it
+        self.transport.write(bytes(20_000_000))
+        self.transport.unregisterProducer()
+        while sum(map(len, came)) <= 20_000_000:
+            self.hub.doRead()
+            with contextlib.suppress(TimeoutError):
+                came.append(self.client.recv(1 << 20))
+
+        self.assertEqual(b"".join(came).find(b"X"), 20_000_000)
+
+    def test_no_buffers_for_a_moment_is_no_lost_connection(self) -> None:
+        """What could not be written then is sent later, and an orderly end is one."""
+        write = os.write
+
+        def refuse(fd: int, data: bytes) -> int:
+            """Refuse once."""
+            self.patch(os, "write", write)
+            raise OSError(errno.ENOBUFS, "no buffers")
+
+        self.patch(os, "write", refuse)
+        self.transport.write(b"late")
+        self.hub.doRead()
+        self.assertEqual(self.client.recv(100), b"late")
+        protocol: Any = self.transport.protocol
+        self.client.close()
+        self.hub.doRead()
+
+        protocol.lost.trap(ConnectionDone)
 
     def test_a_pull_producer_is_asked_for_every_piece(self) -> None:
         """Even if the kernel takes every piece at once."""

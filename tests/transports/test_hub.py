@@ -16,8 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from echosvc.transports import hub as hub_module
-from echosvc.transports.hub import BATCH, Hub, hub_for
+from echosvc.transports.hub import Hub, hub_for
 from tests.doubles import FakeReactor
 
 
@@ -274,19 +273,6 @@ class HubTests(HubCase):
 
         self.assertEqual(len(first.read) + len(second.read), 1 + 1)  # data, and for the one served its end
         self.assertEqual((successor.read, successor.lost, successor.finished), ([], None, False))
-
-    def test_a_turn_is_bounded(self) -> None:
-        """However many are ready, the reactor gets its turn after a batch that took its time."""
-        now = iter(range(1000))
-        self.patch(hub_module, "monotonic", lambda: float(next(now)))
-        members = [self.member() for _ in range(BATCH + 10)]
-        for each in members:
-            each.peer.send(b"x")
-        self.hub.doRead()
-        self.assertEqual(sum(len(each.read) for each in members), BATCH)
-        self.hub.doRead()
-
-        self.assertTrue(all(each.read for each in members))
 
     def test_a_socket_closed_by_somebody_else_can_be_removed(self) -> None:
         """Its number is gone (-1); the hub finds it all the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from typing import Any
@@ -54,6 +55,25 @@ class EndTests(HubCase):
         self.hub.doRead()
 
         self.assertEqual(member.writes, 1)
+
+    def finish(self, member: Member, finished: list[Member]) -> None:
+        """Finish, and remember the order."""
+        finished.append(member)
+        self.hub.finish(member)
+
+    def test_they_end_in_the_order_in_which_they_finished(self) -> None:
+        """Whoever was first is told first."""
+        members = [self.finishing() for _ in range(4)]
+        ended: list[Member] = []
+        for each in members:
+            each.connectionLost = lambda _, each=each: ended.append(each)  # type: ignore[method-assign,misc]
+        finished: list[Member] = []
+        for each in members:
+            each.on_read = functools.partial(self.finish, each, finished)
+        self.hub.doRead()
+
+        self.assertEqual(len(ended), 4)
+        self.assertEqual(ended, finished)
 
     def test_one_that_has_finished_and_was_lost_meanwhile_is_left_alone(self) -> None:
         """Nobody ends twice."""

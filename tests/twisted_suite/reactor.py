@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from typing import Any
 
-from twisted.internet import tcp
+from twisted.internet import tcp, unix
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
 
-from echosvc.transports import StreamTransport
+from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.client import _DirectReactor
 from echosvc.transports.hub import hub_for
-from echosvc.transports.unix import UnixConnector, UnixPort, UnixTransport
+from echosvc.transports.unix import UnixConnector, UnixTransport
 from tests.twisted_suite.datagram import SuiteDatagramPort
 
 
-class SuitePort(tcp.Port):
-    """Twisted's listening port, which binds and logs as the tests expect, with our connections."""
+class SuitePort(StreamPort):
+    """Our listening port, but for binding and logging, which Twisted's tests expect of Twisted's."""
 
-    transport = StreamTransport
+    _logConnectionLostMsg = tcp.Port._logConnectionLostMsg
+
+    def __init__(
+        self, port: int, factory: Any, backlog: int = 50, interface: str = "", reactor: Any = None
+    ) -> None:
+        tcp.Port.__init__(self, port, factory, backlog, interface, reactor)
+        self._factory = factory
+        self.stall_timeout = 300.0
+        self.aborts = Counter()
+
+    def startListening(self) -> None:
+        """Bind, and begin to accept."""
+        tcp.Port.startListening(self)
+        sock = self.socket
+        assert sock is not None
+        self._kind = (int(sock.family), int(sock.type), sock.proto)
+        self._prepare(sock)
+
+
+class SuiteUnixPort(unix.Port):
+    """The same for UNIX sockets."""
+
+    transport = UnixTransport
 
 
 class SuiteReactor(EPollReactor):
@@ -72,7 +95,7 @@ class SuiteReactor(EPollReactor):
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
     ) -> Any:
         """Listen with our connections."""
-        listening = UnixPort(address, factory, backlog, mode, self, wantPID)
+        listening = SuiteUnixPort(address, factory, backlog, mode, self, wantPID)
         listening.startListening()
         return listening
 
@@ -87,7 +110,7 @@ class SuiteReactor(EPollReactor):
         if addressFamily not in self._supportedAddressFamilies:
             raise UnsupportedAddressFamily(addressFamily)
         if addressFamily == socket.AF_UNIX:
-            listening = UnixPort._fromListeningDescriptor(self, fileDescriptor, factory)
+            listening = SuiteUnixPort._fromListeningDescriptor(self, fileDescriptor, factory)
         else:
             listening = SuitePort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
         listening.startListening()
