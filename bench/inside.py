@@ -65,7 +65,7 @@ def _steps_of(port: Any, messages: Any) -> Iterator[tuple[str, Callable[[], obje
     tables, screen = messages._tables, port._screen
     yield "screen", lambda: screen(messages.ports())
     port._screen = None
-    yield "counters, in", lambda: port._welcome(messages, everyone)
+    yield "counters, in", lambda: port._admit(messages, everyone)
     messages.send_back = lambda _: []
     yield "counters, out", lambda: port._send_back(everyone)
     del messages.send_back
@@ -82,7 +82,7 @@ def _steps_of(port: Any, messages: Any) -> Iterator[tuple[str, Callable[[], obje
 
     def everything() -> None:
         messages._envelopes = []
-        port._serve(messages, port._welcome(messages, everyone))
+        port._serve(messages, port._admit(messages, everyone))
 
     yield "everything but system calls", everything
 

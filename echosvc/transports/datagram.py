@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Attribute, Interface
+from zope.interface import Interface
 
 from echosvc.transports.addresses import (
     HostPort,
@@ -39,7 +39,7 @@ from echosvc.transports.addresses import (
 from echosvc.transports.batch import DatagramBatch, IDatagramBatchProtocol
 from echosvc.transports.batched_messages import messages_for
 from echosvc.transports.linux import ERROR_QUEUE_OPTIONS, PKTINFO_OPTIONS, kernel_drops, queued_errno
-from echosvc.transports.messages import CONTROL_ROOM, MAX_DATAGRAM, Messages, send
+from echosvc.transports.messages import BATCH, CONTROL_ROOM, MAX_DATAGRAM, Messages, send
 from echosvc.transports.peer import Peer, Source
 
 __all__ = ["DatagramPort", "IUndeliverable", "Screen"]
@@ -48,18 +48,26 @@ Screen: TypeAlias = Callable[[Sequence[int]], Mapping[int, str]]
 """Looks at the source ports of datagrams before any protocol does: the position of each that is to be dropped,
 and the reason. An empty mapping lets all in."""
 
+_RESOLVER_ERRORS = {
+    getattr(socket, name): name
+    for name in dir(socket)
+    if name.startswith("EAI_") and getattr(socket, name) < 0
+}
+
 _log = Logger()
 
 
 class IUndeliverable(Interface):
     """A datagram protocol that wants to hear that a datagram it sent could not be delivered."""
 
-    undeliverable = Attribute(
-        "undeliverable(payload: bytes, addr: HostPort, number: int) -> None: the system reports that "
-        "a datagram sent to `addr` was not delivered (`number` is the errno, ECONNREFUSED for a port "
-        "where nobody listens). `payload` is what came back of it: at least its first bytes, perhaps "
-        "all; it may be empty."
-    )
+    def undeliverable(payload: bytes, addr: HostPort, number: int) -> None:  # noqa: N805  # zope's way
+        """Take notice that a datagram was not delivered.
+
+        Args:
+            payload: What came back of it: at least its first bytes, perhaps all; it may be empty.
+            addr: Where it was sent to.
+            number: The errno: ECONNREFUSED for a port where nobody listens.
+        """
 
 
 class DatagramPort(udp.Port):
@@ -72,6 +80,8 @@ class DatagramPort(udp.Port):
         reactor: Watches the socket.
         screen: Asked about every datagram's source port first. What it names is dropped and counted. None lets
             everything in, and is right for a UNIX socket.
+        coalesce: Let the kernel hand over several datagrams of one peer as one message, which the screen then sees
+            once. Off where each is to be judged. Without effect unless the protocol takes them by the batch.
         report_errors: Ask the kernel for ICMP errors and tell the protocol of them (`IUndeliverable`).
             For clients: an unconnected socket otherwise never learns that a port was refused.
 
@@ -80,8 +90,9 @@ class DatagramPort(udp.Port):
         bytes_in: Payload bytes in them.
         datagrams_out: Datagrams that the kernel took.
         bytes_out: Payload bytes in them.
-        drops: How many datagrams were dropped here for each reason: what the screen said, ``truncated``,
-            ``receive-ERRNO`` and ``send-ERRNO`` (for example ``send-EPERM``).
+        drops: How many datagrams were dropped here for each reason: what the screen said, ``screen-failed``,
+            ``destination-broadcast`` and ``destination-multicast`` (nobody answers what was sent to many),
+            ``truncated``, ``receive-ERRNO`` and ``send-ERRNO`` (for example ``send-EPERM``).
     """
 
     def __init__(
@@ -91,6 +102,7 @@ class DatagramPort(udp.Port):
         reactor: IReactorFDSet,
         *,
         screen: Screen | None = None,
+        coalesce: bool = True,
         report_errors: bool = False,
     ) -> None:
         super().__init__(None, protocol, maxPacketSize=MAX_DATAGRAM, reactor=reactor)
@@ -98,13 +110,14 @@ class DatagramPort(udp.Port):
         self.addressFamily = sock.family
         self._bound = sock
         self._screen = screen
+        self._coalesce = coalesce
         self._report_errors = report_errors
         self.datagrams_in = 0
         self.bytes_in = 0
         self.datagrams_out = 0
         self.bytes_out = 0
         self.drops: Counter[str] = Counter()
-        self._kernel_drops = 0
+        self._stopping = False
 
     # -- opening and closing
 
@@ -120,8 +133,10 @@ class DatagramPort(udp.Port):
                 self.socket.setsockopt(*option, 1)
         self._reaches_ipv4 = _reaches_ipv4(self.socket)
         self._kernel_drops_before = kernel_drops(self.socket)
-        self._messages: Messages = messages_for(self.socket)
         self._batches = IDatagramBatchProtocol.providedBy(self.protocol)
+        # One by one, 64 messages of 64 datagrams would keep the reactor for 17 ms.
+        self._messages: Messages = messages_for(self.socket, coalesce=self._coalesce and self._batches)
+        self._messages.tries = 2 if self._report_errors else 1
 
     def getHost(self) -> Any:
         """Return the local address.
@@ -132,6 +147,17 @@ class DatagramPort(udp.Port):
         name = self.socket.getsockname()
         return UNIXAddress(name or None) if self._is_unix else internet_address("UDP", name)
 
+    def stopListening(self) -> Any:
+        """Close the port in the reactor's next turn.
+
+        What this turn has received is delivered all the same, as Twisted's port does.
+
+        Returns:
+            A Deferred that fires when it is closed; None if it was not open.
+        """
+        self._stopping = True
+        return super().stopListening()
+
     @property
     def _is_unix(self) -> bool:
         return self.addressFamily == socket.AF_UNIX
@@ -141,25 +167,35 @@ class DatagramPort(udp.Port):
     def doRead(self) -> None:
         """Serve what is waiting, up to `BATCH` messages; the reactor comes back for the rest."""
         messages = self._messages
-        try:
-            count = messages.receive()
-        except OSError as problem:
-            self._receive_failed(problem)
-            return
-        if not count:
-            return
-        try:
-            self._serve(messages, self._welcome(messages, range(count)))
-        finally:
-            messages.release()
+        count, number = self._receive(messages.tries)
+        if count:
+            try:
+                self._serve(messages, self._admit(messages, range(count)))
+            finally:
+                messages.release()
+            if number is None:
+                return
+        # If there is nothing at all, a send was told the error, and only the queue still makes the socket ready.
+        if not self._drain_error_queue() and number is not None:
+            self._failed("receive", number)
 
-    def _welcome(self, messages: Messages, which: Sequence[int]) -> Sequence[int]:
-        """Drop what is not whole and what the screen refuses, and count everything."""
-        refused: Mapping[int, str] = {}
-        if self._screen is not None:
-            refused = self._screen(messages.ports())
-        if messages.truncated:
-            refused = {**refused, **dict.fromkeys(messages.truncated, "truncated")}
+    def _receive(self, tries: int) -> tuple[int, int | None]:
+        """Receive, and return how many messages there are, and the errno if the kernel told an error first.
+
+        If it is in the error queue, too, it can wait; what has come in is not to wait for it, lest a protocol that
+        tries again on every error never hears anything else.
+        """
+        try:
+            return self._messages.receive(), None
+        except OSError as problem:
+            count = self._receive(tries - 1)[0] if tries > 1 else 0
+            return count, problem.errno or 0
+
+    def _admit(self, messages: Messages, which: Sequence[int]) -> Sequence[int]:
+        """Drop what nobody may see and what the screen refuses, and count everything."""
+        refused = self._ask(self._screen, messages) if self._screen is not None else {}
+        if messages.refused:
+            refused = {**refused, **messages.refused}
         lengths = messages.lengths
         if refused:
             for index, reason in refused.items():
@@ -169,6 +205,13 @@ class DatagramPort(udp.Port):
         self.datagrams_in += messages.count(which)
         self.bytes_in += sum(lengths)
         return which
+
+    def _ask(self, screen: Screen, messages: Messages) -> Mapping[int, str]:
+        try:
+            return screen(messages.ports())
+        except BaseException:  # noqa: BLE001  # as for a protocol; but what was not judged is not let in
+            _log.failure("{screen} failed on datagrams", screen=screen)
+            return dict.fromkeys(range(len(messages.lengths)), "screen-failed")
 
     def _serve(self, messages: Messages, which: Sequence[int]) -> None:
         if not which:
@@ -181,7 +224,7 @@ class DatagramPort(udp.Port):
                 return
             for payload, source in batch:
                 self._call(protocol.datagramReceived, bytes(payload), source)
-                if not self.connected:  # the protocol has closed the port
+                if not self.connected:  # closed by connectionLost; stopListening lets this turn end
                     return
         finally:
             batch.end()
@@ -190,15 +233,10 @@ class DatagramPort(udp.Port):
         """Tell the protocol. The bug of one protocol is its own: logged as Twisted logs it, and the port lives on."""
         try:
             method(*arguments)
-        except Exception:  # noqa: BLE001  # whatever a protocol raises
+        except BaseException:  # noqa: BLE001  # SystemExit, too: the reactor would close the port for it
             _log.failure("{protocol} failed on a datagram", protocol=self.protocol)
 
-    def _receive_failed(self, problem: OSError) -> None:
-        if self._report_errors and self._drain_error_queue():
-            return
-        self.drops[f"receive-{_name(problem.errno or 0)}"] += 1
-        if problem.errno == errno.ECONNREFUSED and self._connectedAddr:
-            self.protocol.connectionRefused()
+    # -- errors
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Take notice of an error the reactor saw on the socket (EPOLLERR), and read on.
@@ -206,25 +244,47 @@ class DatagramPort(udp.Port):
         The reactor takes the event for the end of a connection and has stopped reading. A datagram socket
         has no connection to lose: the error is fetched, which clears it, and reading goes on.
         """
-        number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if not (self._report_errors and self._drain_error_queue()) and number:
-            self.drops[f"receive-{_name(number)}"] += 1
-        self.startReading()
+        try:
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not self._drain_error_queue() and number:
+                self._failed("receive", number)
+        finally:
+            if self.connected and not self._stopping:
+                self.startReading()
+
+    def _failed(self, doing: str, number: int) -> None:
+        """Count what the system reports, by name."""
+        self.drops[f"{doing}-{_name(number)}"] += 1
+        self._tell_if_refused(number)
+
+    def _tell_if_refused(self, number: int) -> None:
+        """Tell the protocol of a connected port that nobody listens there, as Twisted does."""
+        if number == errno.ECONNREFUSED and self._connectedAddr:
+            self._call(self.protocol.connectionRefused)
 
     def _drain_error_queue(self) -> bool:
-        """Tell the protocol of every queued error; say whether there was one."""
+        """Tell the protocol of queued errors, up to `BATCH`; say whether there was one.
+
+        No more, because a protocol may send again and be refused again at once. The reactor comes back for the
+        rest: a socket with errors in its queue is ready for reading.
+        """
         found = False
-        while self.connected:
+        for _ in range(BATCH if self._report_errors else 0):
+            if not self.connected:
+                break
             try:
                 payload, ancillary, _, sockaddr = self.socket.recvmsg(
                     MAX_DATAGRAM, CONTROL_ROOM, socket.MSG_ERRQUEUE
                 )
             except OSError:  # EAGAIN: the queue is empty. Anything else will be met again by a read.
-                return found
+                break
             found = True
             number = queued_errno(ancillary)
-            if number is not None and IUndeliverable.providedBy(self.protocol):
-                self.protocol.undeliverable(payload, host_port(sockaddr), number)
+            if number is None:
+                continue
+            if IUndeliverable.providedBy(self.protocol):
+                self._call(self.protocol.undeliverable, payload, host_port(sockaddr), number)
+            self._tell_if_refused(number)
         return found
 
     # -- sending
@@ -243,9 +303,9 @@ class DatagramPort(udp.Port):
         if addr is not None and not isinstance(addr, Peer) and not self._is_unix:
             addr = None if self._connectedAddr else self._destination(cast("HostPort", addr))
         try:
-            send(self.socket, datagram, addr)
+            send(self.socket, datagram, addr, tries=self._messages.tries)
         except OSError as problem:
-            self._unsent(problem.errno or 0)
+            self._failed("send", problem.errno or 0)
         else:
             self.datagrams_out += 1
             self.bytes_out += len(datagram)
@@ -257,12 +317,9 @@ class DatagramPort(udp.Port):
         lengths = messages.lengths
         unsent = messages.send_back(which)
         for _, number in unsent:
-            self._unsent(number)
+            self._failed("send", number)
         self.datagrams_out += messages.count(which) - len(unsent)
         self.bytes_out += sum(map(lengths.__getitem__, which)) - sum(length for length, _ in unsent)
-
-    def _unsent(self, number: int) -> None:
-        self.drops[f"send-{_name(number)}"] += 1
 
     def _destination(self, addr: HostPort) -> SockAddr:
         host = addr[0]
@@ -270,6 +327,8 @@ class DatagramPort(udp.Port):
             raise error.InvalidAddressError(host, "write() takes an address, not a name")
         if isIPv6Address(host) and self.addressFamily == socket.AF_INET:
             raise error.InvalidAddressError(host, "this port speaks IPv4 only")
+        if host == "<broadcast>" and self.addressFamily == socket.AF_INET6:
+            raise error.InvalidAddressError(host, "IPv6 has no broadcast")
         if isIPAddress(host) and not self._reaches_ipv4:
             raise error.InvalidAddressError(host, "this port speaks IPv6 only")
         return to_family(addr, self.addressFamily)
@@ -284,20 +343,15 @@ class DatagramPort(udp.Port):
             read it, where it tells.
         """
         total = self.drops.copy()
-        if lost := self._kernel_drops_now():
+        if self.connected and (lost := (kernel_drops(self.socket) - self._kernel_drops_before) % 2**32):
             total["receive-queue-full"] = lost
         return total
-
-    def _kernel_drops_now(self) -> int:
-        if not self.connected:
-            return self._kernel_drops
-        return (kernel_drops(self.socket) - self._kernel_drops_before) % 2**32
 
     # -- Twisted's log lines about ports starting and closing are replaced by the service's own
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and tell the protocol. Called by the reactor."""
-        self._kernel_drops = self._kernel_drops_now()
+        self.drops = self.all_drops()  # the socket, which knows them, goes
         self.connected = False
         self.disconnected = True
         self.stopReading()
@@ -321,5 +375,5 @@ def _reaches_ipv4(sock: socket.socket) -> bool:
 
 
 def _name(number: int) -> str:
-    """Name an error as the manual pages do (`EPERM`)."""
-    return errno.errorcode.get(number, str(number))
+    """Name an error as the manual pages do (`EPERM`; `EAI_NONAME`, which is negative, of getaddrinfo(3))."""
+    return errno.errorcode.get(number) or _RESOLVER_ERRORS.get(number, str(number))

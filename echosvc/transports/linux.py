@@ -26,6 +26,7 @@ __all__ = [
     "any_address",
     "coalesced_size",
     "control_messages",
+    "destination",
     "kernel_drops",
     "pack_control",
     "queued_errno",
@@ -102,6 +103,25 @@ def reply_control(ancillary: list[Control]) -> list[Control]:
             link_local = local[0] == 0xFE and local[1] & 0xC0 == 0x80  # fe80::/10, RFC 4291 2.5.6
             return [(level, kind, _IN6_PKTINFO.pack(local, index if link_local else 0))]
     return []
+
+
+def destination(ancillary: list[Control]) -> bytes:
+    """Read which address a datagram was sent to: one of ours, or one of many hosts.
+
+    Args:
+        ancillary: What `socket.recvmsg` returned.
+
+    Returns:
+        Its 4 or 16 bytes; none where the kernel did not say.
+    """
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+            _, _, address = _IN_PKTINFO.unpack(data[: _IN_PKTINFO.size])
+            return bytes(address)
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            address, _ = _IN6_PKTINFO.unpack(data[: _IN6_PKTINFO.size])
+            return bytes(address)
+    return b""
 
 
 def any_address(family: int, peer: bytes) -> Control:

@@ -1,7 +1,7 @@
 """Receiving many datagrams at once, and sending them back: what a datagram port asks of the system.
 
 `Messages` is the question. `PlainMessages` answers it with one system call for each datagram, on any system and
-for any family; `echosvc.transports.mmsg` does better where the kernel can.
+for any family; `BatchedMessages` does better where the kernel can.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from echosvc.transports.linux import reply_control
+from echosvc.transports.destinations import Destinations
+from echosvc.transports.linux import destination, reply_control
 from echosvc.transports.peer import Peer, Source, source_of
 
 __all__ = ["BATCH", "CONTROL_ROOM", "MAX_DATAGRAM", "Messages", "PlainMessages", "Unsent"]
@@ -41,20 +42,24 @@ class Messages(abc.ABC):
 
     Attributes:
         lengths: Bytes in each message.
-        truncated: The messages of which the system has kept only a part.
+        refused: The messages that nobody may see, and why: ``truncated`` if the system has kept only a part,
+            ``destination-broadcast`` and ``destination-multicast`` if it was sent to many.
         coalesced: The size of the datagrams in each message that holds several; the last may be shorter.
+        tries: How often a datagram is sent before that is a failure. 2 if the socket reports errors: the next
+            send is told of one, whomever it is to, and is not carried out.
     """
 
     lengths: Sequence[int] = ()
-    truncated: Sequence[int] = ()
+    refused: Mapping[int, str] = {}
     coalesced: Mapping[int, int] = {}
+    tries = 1
 
     @abc.abstractmethod
     def receive(self) -> int:
         """Take what is waiting, up to `BATCH` messages.
 
         Returns:
-            How many messages there are now; 0 if nothing was waiting.
+            How many messages there are now; 0 if nothing was waiting, or there are some that were not released.
 
         Raises:
             OSError: The system reports an error, and no message.
@@ -85,14 +90,14 @@ class Messages(abc.ABC):
 
     def release(self) -> None:
         """Forget the messages."""
-        self.lengths = self.truncated = ()
+        self.lengths = ()
+        self.refused = {}
         self.coalesced = {}
 
     def count(self, which: Sequence[int]) -> int:
         """Tell how many datagrams there are in some messages."""
-        more = (self.lengths[i] - 1 for i in self.coalesced if i in which)
-        sizes = (size for i, size in self.coalesced.items() if i in which)
-        return len(which) + sum(length // size for length, size in zip(more, sizes, strict=True))
+        joined = ((self.lengths[i] - 1) // size for i, size in self.coalesced.items() if i in which)
+        return len(which) + sum(joined)
 
     def datagrams(self, index: int) -> Iterator[memoryview]:
         """Show each datagram of a message."""
@@ -118,16 +123,20 @@ class PlainMessages(Messages):
         self._size = _MAX_UNIX_DATAGRAM if self._is_unix else MAX_DATAGRAM
         # No room for control messages on a UNIX socket: anyone could fill our table of descriptors through it.
         self._control_room = 0 if self._is_unix else CONTROL_ROOM
-        self._received: list[tuple[bytes, Source]] = []
+        self._received: list[tuple[bytearray, Source]] = []
+        self._destinations = Destinations()
         self._problem: OSError | None = None
 
     def receive(self) -> int:
         """Take what is waiting; an error that comes after a datagram is told by the next call."""
+        if self._received:  # somebody runs the reactor from within a protocol: this waits for its end
+            return 0
         problem, self._problem = self._problem, None
         if problem is not None:
             raise problem
-        received: list[tuple[bytes, Source]] = []
-        truncated = []
+        received: list[tuple[bytearray, Source]] = []
+        destinations: list[bytes] = []
+        refused: dict[int, str] = {}
         while len(received) < BATCH:
             try:
                 data, ancillary, flags, sockaddr = self._socket.recvmsg(self._size, self._control_room)
@@ -139,9 +148,10 @@ class PlainMessages(Messages):
                 self._problem = trouble
                 break
             if flags & socket.MSG_TRUNC:
-                truncated.append(len(received))
-            received.append((data, source_of(sockaddr, reply_control(ancillary))))
-        self._received, self.truncated = received, truncated
+                refused[len(received)] = "truncated"
+            received.append((bytearray(data), source_of(sockaddr, reply_control(ancillary))))
+            destinations.append(destination(ancillary))
+        self._received, self.refused = received, {**self._destinations.refused(destinations), **refused}
         self.lengths = [len(data) for data, _ in received]
         return len(received)
 
@@ -163,7 +173,7 @@ class PlainMessages(Messages):
         for index in which:
             data, source = self._received[index]
             try:
-                send(self._socket, data, source)
+                send(self._socket, data, source, tries=self.tries)
             except OSError as problem:
                 unsent.append((len(data), problem.errno or 0))
         return unsent
@@ -174,20 +184,28 @@ class PlainMessages(Messages):
         self._received = []
 
 
-def send(sock: socket.socket, data: bytes, source: Source) -> None:
+def send(
+    sock: socket.socket, data: bytes | bytearray | memoryview, source: Source, *, tries: int = 1
+) -> None:
     """Answer a source with one datagram.
 
     Args:
         sock: The socket that was asked.
         data: The payload.
         source: Whom to answer; a `Peer` is answered from the address it asked.
+        tries: How often before that is a failure.
 
     Raises:
         OSError: The system refuses; ENOTCONN if the source is a UNIX socket without a name.
     """
-    if isinstance(source, Peer):
-        sock.sendmsg([data], source.control, 0, source.sockaddr)
-    elif source is None:
-        sock.send(data)
-    else:
-        sock.sendto(data, source)
+    try:
+        if isinstance(source, Peer):
+            sock.sendmsg([data], source.control, 0, source.sockaddr)
+        elif source is None:
+            sock.send(data)
+        else:
+            sock.sendto(data, source)
+    except OSError:
+        if tries == 1:
+            raise
+        send(sock, data, source, tries=tries - 1)

@@ -73,12 +73,16 @@ _CONTROL_ROOM = ENVELOPE - NAME_ROOM
 _PORT_2 = 1  # the port is the second 2-byte word of either family's address
 
 DATA = NAME_ROOM + socket.CMSG_LEN(0)  # where PKTINFO's own data are in an envelope
+_TAIL = DATA + 8  # where the last 8 bytes of an address of IPv6 are, or the 4 of IPv4
 _SEGMENT = struct.Struct("@NiiH")  # length, level, type, and UDP_SEGMENT's data
 _SEGMENT_SPACE = socket.CMSG_SPACE(2)
 
-#: By family: bytes of a source address, bytes of PKTINFO, and where in that the interface index is.
-_FAMILIES: dict[int, tuple[int, int, int]] = {socket.AF_INET: (16, 12, 0), socket.AF_INET6: (28, 20, 16)}
-
+#: By family: bytes of a source address, bytes of PKTINFO, and where in that the interface index and the
+#: address that the datagram was sent to are.
+_FAMILIES: dict[int, tuple[int, int, int, slice]] = {
+    socket.AF_INET: (16, 12, 0, slice(8, 12)),
+    socket.AF_INET6: (28, 20, 16, slice(0, 16)),
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 recvmmsg: Any = getattr(_libc, "recvmmsg", None)
@@ -96,14 +100,15 @@ class Rooms:
     """
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, BATCH * _STRIDE)
-        self._view = memoryview(self._memory)
-        first = addressof(c_char.from_buffer(self._memory))
+        # Private, or a child that is forked would receive into the same memory.
+        memory = mmap.mmap(-1, BATCH * _STRIDE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._view = memoryview(memory)
+        first = addressof(c_char.from_buffer(memory))
         self.addresses = [first + index * _STRIDE for index in range(BATCH)]
         self.borrowed = False
 
     def payload(self, index: int, length: int) -> memoryview:
-        """Show the first bytes of a room."""
+        """Show the first bytes of a room, for reading."""
         start = index * _STRIDE
         return self._view[start : start + length]
 
@@ -138,7 +143,7 @@ class Tables:
     """
 
     def __init__(self, family: int) -> None:
-        name_length, info_length, index_at = _FAMILIES[family]
+        name_length, info_length, index_at, self._destination = _FAMILIES[family]
         self.control_length = socket.CMSG_SPACE(info_length)
         self.sealed_length = DATA + info_length
         self._interface_4 = (DATA + index_at) // 4
@@ -164,6 +169,11 @@ class Tables:
         self._back_8 = memoryview(back).cast("B").cast("Q")
         self.envelopes = memoryview(envelopes).cast("B")
         self._envelopes_2, self._envelopes_4 = self.envelopes.cast("H"), self.envelopes.cast("I")
+        self._destination_tails = (
+            self._envelopes_4[_TAIL // 4 :: ENVELOPE // 4]
+            if family == socket.AF_INET
+            else self.envelopes.cast("Q")[_TAIL // 8 :: ENVELOPE // 8]
+        )
 
     # -- receiving
 
@@ -203,6 +213,19 @@ class Tables:
             ports.byteswap()
         return ports
 
+    def destination(self, index: int) -> bytes:
+        """Read which address a message was sent to."""
+        info = index * ENVELOPE + DATA
+        return bytes(self.envelopes[info : info + ENVELOPE][self._destination])
+
+    def destination_heads(self, count: int) -> bytes:
+        """Read the first byte of an address of IPv6 that each of the first messages was sent to."""
+        return self.envelopes[DATA : count * ENVELOPE : ENVELOPE].tobytes()
+
+    def destination_tails(self, count: int) -> bytes:
+        """Read the end of the address that each of the first messages was sent to: IPv4 whole, IPv6 8 bytes."""
+        return self._destination_tails[:count].tobytes()
+
     def interfaces(self, count: int) -> memoryview:
         """Show the first messages' interface indexes, for reading and writing."""
         return self._envelopes_4[self._interface_4 :: _ENVELOPE_4][:count]
@@ -238,11 +261,11 @@ class Tables:
         """Send answers.
 
         Returns:
-            How many the kernel took; less than 1 if it refuses the first one.
+            How many the kernel took; if it refuses the first one, the errno as a negative number.
         """
         at = self._answers_at + first * _MESSAGE
         sent: int = sendmmsg(fd, at, count, socket.MSG_DONTWAIT)
-        return sent
+        return sent if sent > 0 else -get_errno()
 
 
 def can_batch(sock: socket.socket) -> bool:

@@ -28,6 +28,7 @@ class Recorder(DatagramProtocol):
     def __init__(self) -> None:
         self.received: list[tuple[bytes, tuple[str, int]]] = []
         self.failed: list[tuple[bytes, tuple[str, int], int]] = []
+        self.refused = 0
         self.stopped = 0
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
@@ -37,6 +38,10 @@ class Recorder(DatagramProtocol):
     def undeliverable(self, payload: bytes, addr: tuple[str, int], number: int) -> None:
         """Remember a failure."""
         self.failed.append((payload, addr, number))
+
+    def connectionRefused(self) -> None:
+        """Remember a refusal."""
+        self.refused += 1
 
     def stopProtocol(self) -> None:
         """Remember the end."""
@@ -92,3 +97,9 @@ class PortCase(SynchronousTestCase):
         sock = udp_socket(host)
         self.addCleanup(sock.close)
         return sock
+
+    def closed_port(self, host: str = "127.0.0.1") -> int:
+        """A port where nobody listens."""
+        with udp_socket(host) as sock:
+            number: int = sock.getsockname()[1]
+            return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -10,14 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import Invalid, implementer
+from zope.interface.verify import verifyObject
 
-from echosvc.transports import DatagramBatch, DatagramPort, IDatagramBatchProtocol
-from echosvc.transports.linux import LINUX
-from echosvc.transports.messages import PlainMessages
+from echosvc.transports import DatagramBatch, DatagramPort, IDatagramBatchProtocol, IUndeliverable
+from echosvc.transports.linux import LINUX, SOL_UDP, UDP_SEGMENT
+from echosvc.transports.messages import BATCH, PlainMessages
 from tests.doubles import FakeReactor
-from tests.transports.ports import BatchRecorder, PortCase
+from tests.transports.ports import BatchRecorder, PortCase, Recorder
 
 
 class BatchTests(PortCase):
@@ -88,6 +91,45 @@ class BatchTests(PortCase):
         self.assertRaises(RuntimeError, batch.send_back)
         self.assertRaises(ValueError, bytes, views[0])
         self.assertEqual(len(batch), 1)
+
+    def test_an_iteration_dies_with_the_batch(self) -> None:
+        """Also one in the middle of what the kernel had joined: it would show bytes of somebody else."""
+        iterations: list[Any] = []
+
+        @implementer(IDatagramBatchProtocol)
+        class Hoarder(DatagramProtocol):
+            def batch_received(self, batch: DatagramBatch) -> None:
+                iterations.append(iter(batch))
+                next(iterations[-1])
+
+        port = self.open_port(Hoarder())
+        client = self.client()
+        with contextlib.suppress(OSError):  # where the kernel does not cut sends, one datagram will do
+            client.setsockopt(SOL_UDP, UDP_SEGMENT, 10)
+        for payload in (b"a" * 40, b"b" * 40):
+            client.sendto(payload, port.socket.getsockname())
+            port.doRead()
+
+        for each in iterations:
+            self.assertRaises(RuntimeError, next, each)
+
+    def test_payloads_can_be_changed_in_place(self) -> None:
+        """What is sent back is what they then are, however the batch was received."""
+
+        @implementer(IDatagramBatchProtocol)
+        class Changing(DatagramProtocol):
+            def batch_received(self, batch: DatagramBatch) -> None:
+                for payload, _ in batch:
+                    payload[0:1] = b"!"
+                batch.send_back()
+
+        port = self.open_port(Changing())
+        client = self.client()
+        for payload in (b"mine", b"yours"):
+            client.sendto(payload, port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual([client.recv(9), client.recv(9)], [b"!ine", b"!ours"])
 
     def test_a_source_lives_on(self) -> None:
         """An answer may be written later, and leaves from the address that was asked."""
@@ -170,11 +212,60 @@ class BatchTests(PortCase):
             client.sendto(b"x" * 500, port.socket.getsockname())
         port.doRead()
         lost = 100 - len(recorder.received)
+        before = port.all_drops()
         port.connectionLost()
 
         self.assertGreater(lost, 0)
+        self.assertEqual(before, {"receive-queue-full": lost})
         self.assertEqual(port.all_drops(), {"receive-queue-full": lost})
-        self.assertEqual(port.drops, {})
+
+
+class JoinedTests(PortCase):
+    """What the kernel may join on its way to a protocol."""
+
+    def burst(self, protocol: DatagramProtocol) -> DatagramPort:
+        """Let one peer send twice as many datagrams as a turn has messages, by the hundred, and serve a turn."""
+        port = self.open_port(protocol)
+        client = self.client()
+        try:
+            client.setsockopt(SOL_UDP, UDP_SEGMENT, 10)
+        except OSError:
+            raise SkipTest("needs UDP_SEGMENT") from None
+        for _ in range(4):
+            client.sendto(b"x" * 10 * (BATCH // 2), port.socket.getsockname())
+        port.doRead()
+        return port
+
+    def test_a_turn_is_bounded_for_a_protocol_that_takes_them_one_by_one(self) -> None:
+        """64 datagrams, not 64 messages of 64 each, for which the reactor would wait 17 ms."""
+        recorder = Recorder()
+        port = self.burst(recorder)
+
+        self.assertEqual(len(recorder.received), BATCH)
+        self.assertEqual(port.datagrams_in, BATCH)
+
+    def test_a_protocol_that_takes_batches_has_them_at_once(self) -> None:
+        """That is what it saves time by."""
+        recorder = BatchRecorder()
+        self.burst(recorder)
+
+        self.assertEqual([len(batch) for batch in recorder.batches], [2 * BATCH])
+
+
+class InterfaceTests(SynchronousTestCase):
+    """What zope.interface can tell about a protocol of somebody else."""
+
+    def test_an_implementation_can_be_checked(self) -> None:
+        """Those of ours hold; one that lacks the method, or its argument, does not."""
+
+        @implementer(IDatagramBatchProtocol, IUndeliverable)
+        class Wrong(DatagramProtocol):  # type: ignore[misc]  # that it is wrong is the point
+            def batch_received(self) -> None: ...  # type: ignore[override]
+
+        verifyObject(IDatagramBatchProtocol, BatchRecorder())
+        verifyObject(IUndeliverable, BatchRecorder())
+        for interface in (IDatagramBatchProtocol, IUndeliverable):
+            self.assertRaises(Invalid, verifyObject, interface, Wrong())
 
 
 class PlainBatchTests(BatchTests):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import struct
 from typing import Any
 
 from echosvc.transports import batched_messages, mmsg
-from echosvc.transports.messages import BATCH
+from echosvc.transports.batched_messages import messages_for
+from echosvc.transports.linux import SOL_UDP, UDP_GRO
+from echosvc.transports.messages import BATCH, PlainMessages
 from tests.doubles import udp_socket
 from tests.transports.message_bench import MessagesCase
 
@@ -91,6 +94,24 @@ class BatchedMessagesTests(MessagesCase):
 
         self.assertEqual(bench.send_back(), [])
         self.assertEqual([client.recv(30_000) for _ in sent], sent)
+        self.assertEqual(bench.server.getsockopt(SOL_UDP, UDP_GRO), 1)  # smaller ones are still sent at once
+
+    def test_an_error_of_a_single_datagram_says_nothing_of_segments(self) -> None:
+        """Though it is the one that a device gives that cannot cut sends."""
+        bench = self.bench()
+        client = bench.client()
+        client.send(b"x")
+        bench.receive()
+
+        def fail(*_: object) -> int:
+            ctypes.set_errno(errno.EIO)
+            return -1
+
+        self.patch(mmsg, "sendmmsg", fail)
+        bench.send_back()
+
+        self.assertEqual(client.recv(9), b"x")
+        self.assertEqual(bench.server.getsockopt(SOL_UDP, UDP_GRO), 1)
 
     def test_one_refusal_costs_one_datagram(self) -> None:
         """The rest of the batch is sent, whatever stood before it (a partial sendmmsg)."""
@@ -136,7 +157,7 @@ class BatchedMessagesTests(MessagesCase):
 
     def test_without_segments_each_is_sent_by_itself(self) -> None:
         """On a kernel that would take several pieces for one large datagram."""
-        self.patch(batched_messages, "_can_segment", lambda _: False)
+        self.patch(batched_messages, "_can_segment", lambda *_, **__: False)
         bench = self.bench()
         client = bench.client()
         for number in range(4):
@@ -170,6 +191,21 @@ class BatchedMessagesTests(MessagesCase):
             bench.messages.receive()
         self.assertEqual(raised.exception.errno, errno.ENOMEM)
 
+    def test_messages_stay_until_released(self) -> None:
+        """A port that is read from within its own protocol waits and harms nothing, however it receives."""
+        for make in (messages_for, PlainMessages):
+            bench = self.bench(make=make)
+            client = bench.client()
+            client.send(b"first")
+            self.assertEqual(bench.receive(), [[b"first"]])
+            client.send(b"second")
+
+            self.assertEqual(bench.receive(), [])
+            self.assertEqual(bytes(bench.messages.payload(0)), b"first")
+            bench.send_back()
+            self.assertEqual(client.recv(9), b"first")
+            self.assertEqual(bench.receive(), [[b"second"]])
+
     def test_rooms_are_lent_once(self) -> None:
         """A second port, read from within the first one's protocol, waits and harms nothing."""
         first, second = self.bench(), self.bench()
@@ -181,6 +217,24 @@ class BatchedMessagesTests(MessagesCase):
         self.assertEqual(bytes(first.messages.payload(0)), b"first")
         first.messages.release()
         self.assertEqual(second.receive(), [[b"second"]])
+
+    def test_a_child_process_has_rooms_of_its_own(self) -> None:
+        """What a fork receives is not read in the process that it was forked from."""
+        parent, child = self.bench(), self.bench()
+        parent.client().send(b"parent")
+        child.client().send(b"CHILD!")
+        self.assertEqual(parent.receive(), [[b"parent"]])
+        pid = os.fork()
+        if not pid:
+            try:
+                parent.messages.release()
+                os._exit(child.receive() != [[b"CHILD!"]])
+            finally:
+                os._exit(2)
+        _, status = os.waitpid(pid, 0)
+
+        self.assertEqual(status, 0)
+        self.assertEqual(bytes(parent.messages.payload(0)), b"parent")
 
     def test_interface_is_left_to_routing(self) -> None:
         """The one that a datagram came in by may not be the way back."""
@@ -196,14 +250,21 @@ class BatchedMessagesTests(MessagesCase):
     def test_link_local_keeps_its_interface(self) -> None:
         """fe80::/10 means nothing without one; for all others routing decides."""
         bench = self.bench("::")
+        messages: Any = bench.messages
+        real = mmsg.recvmmsg
+
+        def receive(*arguments: Any) -> int:
+            count = int(real(*arguments))
+            at = mmsg.DATA + mmsg.ENVELOPE  # as if the second one had been sent to fe80::1 on interface 7
+            messages._tables.envelopes[at : at + 20] = struct.pack("@2s13xBi", b"\xfe\x80", 1, 7)
+            at += mmsg.ENVELOPE  # and the third one to fec0::1, which is not link-local
+            messages._tables.envelopes[at : at + 20] = struct.pack("@2s13xBi", b"\xfe\xc0", 1, 7)
+            return count
+
+        self.patch(mmsg, "recvmmsg", receive)
         for host in ("::1", "127.0.0.1", "::1"):
             bench.client(host).send(b"x")
         bench.receive()
-        messages: Any = bench.messages
-        at = mmsg.DATA + mmsg.ENVELOPE  # as if the second one had been sent to fe80::1 on interface 7
-        messages._tables.envelopes[at : at + 20] = struct.pack("@2s13xBi", b"\xfe\x80", 1, 7)
-        at += mmsg.ENVELOPE  # and the third one to fec0::1, which is not link-local
-        messages._tables.envelopes[at : at + 20] = struct.pack("@2s13xBi", b"\xfe\xc0", 1, 7)
         controls = [messages.source(index).control[0][2] for index in range(3)]
 
         self.assertEqual([struct.unpack_from("@i", data, 16)[0] for data in controls], [0, 7, 0])

@@ -12,9 +12,9 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
-from echosvc.transports import mmsg
+from echosvc.transports import batched_messages, mmsg
 from echosvc.transports.batched_messages import messages_for
-from echosvc.transports.linux import PKTINFO_OPTIONS, SOL_UDP, UDP_GRO, UDP_SEGMENT
+from echosvc.transports.linux import ERROR_QUEUE_OPTIONS, PKTINFO_OPTIONS, SOL_UDP, UDP_GRO, UDP_SEGMENT
 from echosvc.transports.messages import PlainMessages
 from tests.transports.message_bench import MessagesCase
 
@@ -83,6 +83,52 @@ class CoalescedTests(MessagesCase):
         self.assertEqual(bench.send_back(), [])
         self.assertEqual([client.recv(99) for _ in range(3)], [b"a" * 10, b"b" * 10, b"c"])
 
+    def test_one_peer_that_is_gone_costs_nothing_but_its_own(self) -> None:
+        """Where errors are reported, each datagram is refused at once, and the next is told: it is tried again."""
+        bench = self.bench()
+        bench.server.setsockopt(*ERROR_QUEUE_OPTIONS[socket.AF_INET][0], 1)
+        bench.messages.tries = 2
+        client = bench.client()
+        self.burst(client, b"x" * 30, 10)
+        client.close()
+        bench.receive()
+
+        def refuse(*_: object) -> int:
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+
+        self.patch(mmsg, "sendmmsg", refuse)
+
+        self.assertEqual(bench.send_back(), [])
+
+    def test_a_way_out_that_cannot_cut_sends_is_remembered(self) -> None:
+        """From then on every datagram is received and sent by itself: a refusal in each batch would cost more."""
+        bench = self.bench()
+        client = bench.client()
+        real, cut = mmsg.sendmmsg, mmsg._SEGMENT_SPACE
+        refused: list[int] = []
+
+        def without_checksums(fd: int, at: int, count: int, flags: int) -> int:
+            row = ctypes.sizeof(mmsg._Message)
+            plain = bench.messages._tables.control_length  # type: ignore[attr-defined]
+            for number in range(count):
+                if mmsg._Message.from_address(at + number * row).header.control_length == plain + cut:
+                    refused.append(number)
+                    ctypes.set_errno(errno.EIO)
+                    return int(real(fd, at, number, flags)) if number else -1
+            return int(real(fd, at, count, flags))
+
+        self.patch(mmsg, "sendmmsg", without_checksums)
+        for _ in range(2):
+            for payload in (b"a" * 10 + b"b" * 10, b"c" * 10 + b"d" * 5):
+                self.burst(client, payload, 10)
+            received = bench.receive()
+
+            self.assertEqual(bench.send_back(), [])
+            self.assertEqual([client.recv(99) for _ in range(4)], [b"a" * 10, b"b" * 10, b"c" * 10, b"d" * 5])
+        self.assertEqual(received, [[b"a" * 10], [b"b" * 10], [b"c" * 10], [b"d" * 5]])
+        self.assertEqual(len(refused), 2)
+
     def test_a_full_burst_is_the_largest_message(self) -> None:
         """65 507 bytes in 64 datagrams go out and come back."""
         bench = self.bench()
@@ -125,6 +171,48 @@ class OddControlTests(MessagesCase):
             self.assertEqual(client.recv(9), b"where")
 
 
+class TruncatedTests(MessagesCase):
+    """Messages of which the system has kept only a part."""
+
+    def test_are_refused(self) -> None:
+        """The one that is marked, and no other."""
+        bench = self.bench()
+        real = mmsg.recvmmsg
+
+        def cut(fd: int, at: int, *rest: Any) -> int:
+            count = int(real(fd, at, *rest))
+            second = mmsg._Message.from_address(at + ctypes.sizeof(mmsg._Message))
+            second.header.flags = socket.MSG_TRUNC
+            return count
+
+        self.patch(mmsg, "recvmmsg", cut)
+        client = bench.client()
+        for _ in range(3):
+            client.send(b"x")
+        bench.receive()
+
+        self.assertEqual(bench.messages.refused, {1: "truncated"})
+        bench.messages.release()
+        self.assertEqual(bench.messages.refused, {})
+
+    def test_are_refused_one_by_one(self) -> None:
+        """The same where recvmsg tells it."""
+        bench = self.bench(make=PlainMessages)
+        peer = ("127.0.0.1", 9)
+        results: list[Any] = [(b"x", [], flags, peer) for flags in (0, socket.MSG_TRUNC, 0)]
+
+        class Scripted:
+            def recvmsg(self, *_: object) -> Any:
+                if not results:
+                    raise BlockingIOError
+                return results.pop(0)
+
+        self.patch(bench.messages, "_socket", Scripted())
+        bench.messages.receive()
+
+        self.assertEqual(bench.messages.refused, {1: "truncated"})
+
+
 class FallbackTests(MessagesCase):
     """Where the calls are missing or forbidden."""
 
@@ -149,6 +237,19 @@ class FallbackTests(MessagesCase):
                 self.assertIsInstance(bench.messages, PlainMessages)
                 self.assertEqual(bench.server.getsockopt(SOL_UDP, UDP_GRO), 0)
 
+    def test_a_kernel_that_does_not_cut_sends(self) -> None:
+        """Every datagram has a send of its own, as an option that is not known says."""
+        self.patch(batched_messages, "UDP_SEGMENT", 999)
+        bench = self.bench()
+        client = bench.client()
+        for _ in range(3):
+            client.send(b"x")
+        bench.receive()
+        order, answers = bench.messages._group(range(3))  # type: ignore[attr-defined]
+
+        self.assertEqual([count for _, _, count, _ in answers], [1] * len(order))
+        self.assertEqual(bench.send_back(), [])
+
     def test_an_error_after_a_datagram_is_told_next(self) -> None:
         """As recvmmsg does: what came before it is not lost."""
         bench = self.bench(make=PlainMessages)
@@ -168,5 +269,6 @@ class FallbackTests(MessagesCase):
         self.patch(bench.messages, "_socket", Scripted())
 
         self.assertEqual(bench.messages.receive(), 1)
+        bench.messages.release()
         self.assertRaises(ConnectionRefusedError, bench.messages.receive)
         self.assertEqual(bench.messages.receive(), 0)

@@ -7,14 +7,12 @@ import socket
 from typing import Any, cast
 
 from twisted.internet.error import ConnectionDone, InvalidAddressError
-from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
 from echosvc.protocols import DatagramEcho
 from echosvc.transports.linux import LINUX
 from echosvc.transports.messages import BATCH, PlainMessages
-from tests.doubles import udp_socket
 from tests.transports.ports import PortCase, Recorder
 
 
@@ -34,6 +32,19 @@ class FailingSocket:
             raise self._failures[name]
 
         return fail
+
+
+class Buggy(Recorder):
+    """Raises on every datagram."""
+
+    def __init__(self, bug: type[BaseException]) -> None:
+        super().__init__()
+        self._bug = bug
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Remember a datagram, and fail."""
+        super().datagramReceived(datagram, addr)
+        raise self._bug("bug")
 
 
 class ReceivingTests(PortCase):
@@ -89,13 +100,33 @@ class ReceivingTests(PortCase):
         self.assertEqual(port.drops, {"no": 2})
         self.assertEqual((port.datagrams_in, port.bytes_in), (2, 7))
 
+    def test_a_screen_that_fails_lets_nothing_in(self) -> None:
+        """What it has not judged is dropped and counted; the bug is logged, and the port lives on."""
+
+        def fail(_: object) -> dict[int, str]:
+            raise RuntimeError("bug")
+
+        recorder = Recorder()
+        port = self.open_port(recorder, screen=fail)
+        client = self.client()
+        for datagram in (b"1", b"2"):
+            client.sendto(datagram, port.socket.getsockname())
+        port.doRead()
+        port._screen = lambda _: {}
+        client.sendto(b"3", port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual([data for data, _ in recorder.received], [b"3"])
+        self.assertEqual(port.drops, {"screen-failed": 2})
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
     def test_a_truncated_datagram_is_dropped_and_counted(self) -> None:
         """A part of a datagram is never taken for the whole."""
 
         class Truncating(PlainMessages):
             def receive(self) -> int:
                 count = super().receive()
-                self.truncated = range(count)
+                self.refused = dict.fromkeys(range(count), "truncated")
                 return count
 
         recorder = Recorder()
@@ -109,22 +140,17 @@ class ReceivingTests(PortCase):
         self.assertEqual((port.datagrams_in, port.bytes_in), (0, 0))
 
     def test_a_protocol_that_raises_does_not_end_the_port(self) -> None:
-        """The bug is logged, and the next datagram is served."""
+        """The bug is logged, and the next datagram is served; one that raises SystemExit is no exception."""
+        for bug in (RuntimeError, SystemExit):
+            buggy = Buggy(bug)
+            port = self.open_port(buggy)
+            client = self.client()
+            client.sendto(b"1", port.socket.getsockname())
+            client.sendto(b"2", port.socket.getsockname())
+            port.doRead()
 
-        class Buggy(Recorder):
-            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-                super().datagramReceived(datagram, addr)
-                raise RuntimeError("bug")
-
-        buggy = Buggy()
-        port = self.open_port(buggy)
-        client = self.client()
-        client.sendto(b"1", port.socket.getsockname())
-        client.sendto(b"2", port.socket.getsockname())
-        port.doRead()
-
-        self.assertEqual(len(buggy.received), 2)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+            self.assertEqual(len(buggy.received), 2)
+            self.assertEqual(len(self.flushLoggedErrors(bug)), 2)
 
     def test_a_failing_read_is_counted_and_does_not_end_the_port(self) -> None:
         """Whatever the system says, the port lives on."""
@@ -152,6 +178,7 @@ class ReceivingTests(PortCase):
         self.assertIn(port, self.reactor.getReaders())
         self.assertTrue(port.connected)
         self.assertEqual(recorder.stopped, 0)
+        self.assertEqual(port.drops, {})
 
     def test_stops_in_the_middle_of_a_turn(self) -> None:
         """A protocol may close its port on a datagram; nothing is read after that."""
@@ -170,6 +197,44 @@ class ReceivingTests(PortCase):
 
         self.assertEqual([data for data, _ in closing.received], [b"1"])
         self.assertEqual(closing.stopped, 1)
+
+    def test_what_has_come_in_is_delivered_after_stop_listening(self) -> None:
+        """The port closes in the next turn of the reactor, as Twisted's does."""
+
+        class Stopping(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                port.stopListening()
+
+        stopping = Stopping()
+        port = self.open_port(stopping)
+        client = self.client()
+        client.sendto(b"1", port.socket.getsockname())
+        client.sendto(b"2", port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual([data for data, _ in stopping.received], [b"1", b"2"])
+        self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_a_turn_within_a_turn_harms_nothing(self) -> None:
+        """A protocol may run the reactor: what is being served is not read over, and the rest comes later."""
+
+        class Nested(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                client.sendto(b"later", port.socket.getsockname())
+                port.doRead()
+
+        nested = Nested()
+        port = self.open_port(nested)
+        client = self.client()
+        for number in range(3):
+            client.sendto(b"%d" % number, port.socket.getsockname())
+        port.doRead()
+
+        self.assertEqual([data for data, _ in nested.received], [b"0", b"1", b"2"])
+        port.doRead()
+        self.assertEqual([data for data, _ in nested.received[3:]], [b"later"] * 3)
 
     def test_stop_listening_closes_the_socket(self) -> None:
         """The Deferred fires when the socket is closed and the protocol told."""
@@ -253,6 +318,19 @@ class AnsweringTests(PortCase):
         )
         self.assertEqual(port.datagrams_out, 0)
 
+    def test_only_a_refusal_is_told_as_one(self) -> None:
+        """A connected port's protocol hears of nothing else."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        port.connect("127.0.0.1", 9)
+        real = port.socket
+        port.socket = cast(socket.socket, FailingSocket(real, send=OSError(errno.EPERM, "no")))
+        port.write(b"x")
+        port.socket = real
+
+        self.assertEqual(recorder.refused, 0)
+        self.assertEqual(port.drops, {"send-EPERM": 1})
+
     def test_source_port_zero_is_an_error_like_others(self) -> None:
         """The kernel refuses to send to port 0; stock Twisted logs a traceback for each."""
         port = self.open_port(Recorder())
@@ -274,6 +352,23 @@ class AnsweringTests(PortCase):
         self.assertRaises(InvalidAddressError, port.write, b"x", ("localhost", 9))
         self.assertRaises(InvalidAddressError, port.write, b"x", ("::1", 9))
 
+    def test_broadcast_is_ipv4_only(self) -> None:
+        """Twisted's word for it means nothing to an IPv6 socket, dual-stack or not."""
+        for host in ("::", "::1"):
+            port = self.open_port(Recorder(), host)
+
+            self.assertRaises(InvalidAddressError, port.write, b"x", ("<broadcast>", 9))
+        port = self.open_port(Recorder())
+        port.write(b"x", ("<broadcast>", 9))
+        self.assertEqual(port.drops, {"send-EACCES": 1})  # nobody has set SO_BROADCAST
+
+    def test_an_interface_that_does_not_exist_is_an_error_like_others(self) -> None:
+        """The resolver's errors have names of their own."""
+        port = self.open_port(Recorder(), "::1")
+        port.write(b"x", ("fe80::1%none", 9))
+
+        self.assertEqual(port.drops, {"send-EAI_NONAME": 1})
+
     def test_ipv4_is_out_of_reach_of_an_ipv6_port(self) -> None:
         """Unless its socket is dual-stack, and not bound to an IPv6 address."""
         port = self.open_port(Recorder(), "::1")
@@ -294,57 +389,3 @@ class PlainAnsweringTests(AnsweringTests):
     """The same by one system call for each datagram."""
 
     plain = True
-
-
-class ErrorQueueTests(PortCase):
-    """A client learns that nobody listens there, although its socket is not connected."""
-
-    def setUp(self) -> None:
-        """Skip where the system does not tell."""
-        super().setUp()
-        if not LINUX:
-            raise SkipTest("needs IP_RECVERR")
-
-    def closed_port(self, host: str) -> int:
-        """A port where nobody listens."""
-        with udp_socket(host) as sock:
-            number: int = sock.getsockname()[1]
-            return number
-
-    def check_refused(self, bind: str, host: str) -> None:
-        """Send to a closed port and expect to hear of it, by either way the reactor may tell."""
-        for tell in (
-            lambda port: port.doRead(),
-            lambda port: port.readConnectionLost(Failure(ConnectionDone())),
-        ):
-            recorder = Recorder()
-            port = self.open_port(recorder, bind, report_errors=True)
-            number = self.closed_port(host)
-            port.write(b"anyone?", (host, number))
-            tell(port)
-
-            self.assertEqual(recorder.failed, [(b"anyone?", (host, number), errno.ECONNREFUSED)])
-            self.assertTrue(port.connected)
-            self.assertEqual(port.drops, {})
-
-    def test_refused_over_ipv4(self) -> None:
-        """ICMP port unreachable is told with what was sent and where to."""
-        self.check_refused("127.0.0.1", "127.0.0.1")
-
-    def test_refused_over_ipv6(self) -> None:
-        """ICMPv6 too."""
-        self.check_refused("::1", "::1")
-
-    def test_refused_over_ipv4_on_a_dual_stack_socket(self) -> None:
-        """And IPv4's on an IPv6 socket."""
-        self.check_refused("::", "127.0.0.1")
-
-    def test_a_protocol_that_does_not_ask_is_not_told(self) -> None:
-        """The queue is emptied all the same, or the reactor would spin."""
-        plain = DatagramProtocol()
-        port = self.open_port(plain, report_errors=True)
-        port.write(b"anyone?", ("127.0.0.1", self.closed_port("127.0.0.1")))
-        port.doRead()
-
-        with self.assertRaises(BlockingIOError):
-            port.socket.recvmsg(100, 100, socket.MSG_ERRQUEUE)
