@@ -12,6 +12,7 @@ module knows nothing of the rest of echosvc.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, unique
 from typing import ClassVar
 
@@ -24,6 +25,8 @@ __all__ = [
     "EchosvcError",
     "ExitCode",
     "Interrupted",
+    "InvalidConfig",
+    "InvalidListener",
     "InvalidOption",
     "InvalidTarget",
     "ListenError",
@@ -62,14 +65,23 @@ class ExitCode(IntEnum):
     """What came back is not what was sent (EX_PROTOCOL)."""
     PERMISSION = 77
     """Not allowed: a port below 1024 without the right to it (EX_NOPERM)."""
+    CONFIG = 78
+    """The configuration file cannot be used (EX_CONFIG)."""
     INTERRUPTED = 130
     """Ctrl-C ended it, as a shell reports SIGINT."""
 
 
 class EchosvcError(Exception):
-    """The root of all errors of echosvc. `str()` is one line for a person."""
+    """The root of all errors of echosvc. `str()` is one line for a person.
+
+    Args:
+        text: That line. What cannot be printed in it, because a file or a command line had it, is escaped.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.SYSTEM
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(_one_line(text))
 
 
 class UserError(EchosvcError):
@@ -106,6 +118,37 @@ class InvalidTarget(UserError):
         super().__init__(f"target {target!r}: {remedy}")
         self.target = target
         self.remedy = remedy
+
+
+class InvalidListener(UserError):
+    """What describes a listener cannot be used.
+
+    Args:
+        origin: Who described it, for example ``--listen ecko=tcp:8080`` or ``echosvc.toml:3``.
+        problem: What is wrong, and what would be right.
+    """
+
+    def __init__(self, origin: str, problem: str) -> None:
+        super().__init__(f"{origin}: {problem}")
+        self.origin = origin
+        self.problem = problem
+
+
+class InvalidConfig(UserError):
+    """A configuration file cannot be used.
+
+    Args:
+        mistakes: Each in one line, with file and line.
+    """
+
+    exit_code = ExitCode.CONFIG
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        more = (
+            f" (and {len(mistakes) - 1} more; `echosvc config check` tells all)" if len(mistakes) > 1 else ""
+        )
+        super().__init__(f"{mistakes[0]}{more}")
+        self.mistakes = tuple(map(_one_line, mistakes))
 
 
 class PayloadTooLarge(UserError, ValueError):
@@ -302,3 +345,7 @@ def _excerpt(data: bytes) -> str:
         return "nothing"
     shown = repr(data[:16])
     return shown if len(data) <= 16 else f"{shown}…"
+
+
+def _one_line(text: str) -> str:
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from echosvc.admission import make_screen
-from echosvc.listeners import Listener, open_listeners
+from echosvc.listeners import AnyListener, open_listeners
 from echosvc.observe import DropReport
 from echosvc.settings import Settings
 
@@ -30,7 +30,7 @@ class EchoService(Service):
     _log = Logger(namespace="echosvc")
     _stopping = False
 
-    def __init__(self, listeners: Sequence[Listener], reactor: Any) -> None:
+    def __init__(self, listeners: Sequence[AnyListener], reactor: Any) -> None:
         self.listeners = listeners
         self._reactor = reactor
         self._drop_report = DropReport(listeners, reactor, self._log)
@@ -38,14 +38,15 @@ class EchoService(Service):
     def startService(self) -> None:
         """Serve every listener, and say so with one line for each."""
         super().startService()
-        screen = make_screen(each.port for each in self.listeners if each.is_datagram)
+        screen = make_screen(each.udp_port for each in self.listeners if each.udp_port is not None)
         for listener in self.listeners:
             listener.start(self._reactor, screen)
             self._log.info("{listener}", listener=str(listener))
-            if shortfall := listener.shortfall():
-                self._log.warn("{where}: {shortfall}", where=listener.where, shortfall=shortfall)
+            for warning in listener.warnings():
+                # Not under the name "warning": those are Python's own to whoever still reads Twisted's old events.
+                self._log.warn("{where}: {problem}", where=listener.where, problem=warning)
         self._drop_report.start()
-        self._reactor.callWhenRunning(self._end_well_on_sigterm)
+        self._reactor.callWhenRunning(self._handle_signals)
 
     def stopService(self) -> Deferred[list[object]]:
         """Stop listening, and say what was served.
@@ -59,15 +60,32 @@ class EchoService(Service):
             self._log.info("{where}: stopped after {totals}", where=listener.where, totals=listener.totals())
         return gatherResults([listener.stop() for listener in self.listeners])
 
-    def _end_well_on_sigterm(self) -> None:
-        """Make SIGTERM end the process with exit code 0.
+    def _handle_signals(self) -> None:
+        """Make SIGTERM end the process with exit code 0, and SIGHUP read certificates again.
 
         Twisted stops in good order and then kills itself with the same signal, so that a service manager
-        sees a death (143) where there was a clean stop. Left alone where the reactor does not handle signals
-        (embedded in something else).
+        sees a death (143) where there was a clean stop. All is left alone where the reactor does not handle
+        signals (embedded in something else).
         """
-        if signal.getsignal(signal.SIGTERM) == getattr(self._reactor, "sigTerm", None):
-            signal.signal(signal.SIGTERM, self._on_sigterm)
+        if signal.getsignal(signal.SIGTERM) != getattr(self._reactor, "sigTerm", None):
+            return
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        if any(each.settings.tls is not None for each in self.listeners):
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+
+    def reload(self) -> None:
+        """Read certificates and keys again, for the connections to come; one that is wrong changes nothing."""
+        for listener in self.listeners:
+            if listener.settings.tls is None:
+                continue
+            try:
+                listener.reload()
+            except ValueError as problem:
+                self._log.error(
+                    "{where}: not reloaded: {problem}", where=listener.where, problem=str(problem)
+                )
+            else:
+                self._log.info("{where}: certificates read again", where=listener.where)
 
     def _on_sigterm(self, *_: object) -> None:
         if not self._stopping:
@@ -84,12 +102,13 @@ def open_service(settings: Settings, reactor: Any) -> EchoService:
 
     Args:
         settings: What to listen on.
-        reactor: What will run it. It is not used before the service starts.
+        reactor: What will run it. Before that only endpoints of Twisted's own use it, which listen at once.
 
     Returns:
         The service, to be started by its parent.
 
     Raises:
         ListenError: A listener could not be opened. None is left open.
+        InvalidListener: What describes a listener cannot be used. None is left open.
     """
-    return EchoService(open_listeners(settings.listeners), reactor)
+    return EchoService(open_listeners(settings.listeners, reactor), reactor)

@@ -5,27 +5,28 @@ Nothing in this module imports the reactor before a service is made, so that ``t
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import ipaddress
 import platform
 import re
 import sys
-from typing import ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 from twisted.application.service import IService
 from twisted.copyright import version as twisted_version
 from twisted.python import usage
 
 from echosvc import __version__
-from echosvc.errors import EchosvcError, InvalidOption, UserError
-from echosvc.listeners import ListenerSettings
+from echosvc.errors import EchosvcError, InvalidListener, InvalidOption, UserError
+from echosvc.listeners import Endpoint, Internet, ListenerSettings, parse_endpoint
+from echosvc.listeners.grammar import check_interface
 from echosvc.service import open_service
-from echosvc.settings import Settings
+from echosvc.settings import Settings, read_config
 
 __all__ = ["DEFAULT_PORT", "Options", "makeService"]
 
 #: Port 7 (RFC 862) needs privileges; 8007 is as near as an ordinary user comes.
-DEFAULT_PORT = 8007
+DEFAULT_PORT = "8007"
 
 _HELP = """\
 Serves echo (RFC 862) over TCP and UDP: every byte and every datagram goes back where it came from.
@@ -36,14 +37,21 @@ Examples:
   twistd -n echosvc -p 0                    one free number for TCP and UDP; the log says which
   twistd -n echosvc -i 127.0.0.1 -i ::1     this machine only
   twistd -n echosvc --udp-port off          TCP only
+  twistd -n echosvc --listen echo=tcp:8080 --listen daytime=tcp:1300 --listen echo=unix:/run/echo.sock
+  twistd -n echosvc --listen echo=tls:8443:cert=full.pem:key=key.pem --config echosvc.toml
   twistd --pidfile=/run/echosvc.pid --logfile=/var/log/echosvc.log --uid=nobody echosvc -p 7
                                             daemon on RFC 862's own port, without root's rights
 
 Then:
   printf hello | nc -N localhost {port}       echosvc talk localhost {port}       echosvc ping localhost {port}
 
+`echosvc protocols` lists what can be spoken; `echosvc config check FILE` finds mistakes.
+
+Endpoints: tcp:PORT, udp:PORT, unix:PATH, unixgram:PATH, tls:PORT:cert=FILE:key=FILE, systemd:name=NAME,
+haproxy:ENDPOINT, and what Twisted knows. An IPv6 address goes in brackets: tcp:8080:interface=[::1]
+
 Exit codes: 0 stopped by SIGTERM, 64 usage, 69 port in use, 71 no such address or other system error,
-77 not permitted."""
+77 not permitted, 78 the configuration file is wrong."""
 
 
 class Options(usage.Options):
@@ -56,7 +64,12 @@ class Options(usage.Options):
     synopsis = "[options]"
 
     optParameters: ClassVar[list[list[object]]] = [
-        ["port", "p", str(DEFAULT_PORT), "Port of echo, TCP and UDP; 0 takes one free number for both."],
+        [
+            "port",
+            "p",
+            None,
+            f"Port of echo, TCP and UDP; 0 takes one free number for both. Default: {DEFAULT_PORT}.",
+        ],
         ["tcp-port", None, None, "Another port for TCP; 'off' leaves TCP out."],
         ["udp-port", None, None, "Another port for UDP; 'off' leaves UDP out."],
         ["backlog", None, "1024", "TCP connections that may wait to be accepted."],
@@ -67,6 +80,7 @@ class Options(usage.Options):
             "300",
             "Seconds after which a connection is aborted whose peer takes nothing of what waits for it.",
         ],
+        ["config", "c", None, "TOML file that says what to listen on; `echosvc config show` writes one."],
     ]
 
     settings: Settings
@@ -74,6 +88,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self._interfaces: list[str] = []
+        self._listens: list[str] = []
 
     def opt_interface(self, address: str) -> None:
         """Address to listen on, repeatable; default: every address. 0.0.0.0 is IPv4 alone, :: IPv6 alone."""
@@ -82,6 +97,12 @@ class Options(usage.Options):
         self._interfaces.append(_interface(address))
 
     opt_i = opt_interface
+
+    def opt_listen(self, listener: str) -> None:
+        """NAME=ENDPOINT, repeatable: speak the protocol NAME there; NAME=package.module:object@ENDPOINT imports it."""
+        self._listens.append(listener)
+
+    opt_l = opt_listen
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -122,35 +143,61 @@ class Options(usage.Options):
         backlog = _number("--backlog", self["backlog"], 1, 65535)
         receive_buffer = _number("--rcvbuf", self["rcvbuf"], 2048, 2**30)
         stall_timeout = _seconds("--stall-timeout", self["stall-timeout"])
-        _port("--port", self["port"])
-        self.settings = Settings(
-            listeners=tuple(
-                ListenerSettings(
-                    protocol="echo",
-                    transport=transport,
-                    port=port,
-                    interface=interface,
-                    origin=origin,
-                    backlog=backlog,
-                    receive_buffer=receive_buffer,
-                    stall_timeout=stall_timeout,
-                )
-                for interface in self._interfaces or [""]
-                for transport, (origin, port) in self._ports().items()
+        limits = {"backlog": backlog, "receive_buffer": receive_buffer, "stall_timeout": stall_timeout}
+        listeners = [self._listener(each, limits) for each in self._listens]
+        if self["config"] is not None:
+            listeners += read_config(self["config"])
+        self.settings = Settings(listeners=(*self._echo(limits, needed=not listeners), *listeners))
+
+    def _echo(self, limits: dict[str, Any], *, needed: bool) -> list[ListenerSettings]:
+        """What --port and its like say: nothing, if none of them is given and something else is."""
+        ports = self._ports(DEFAULT_PORT if needed else "off")
+        if not ports and needed:
+            raise UserError("--tcp-port off --udp-port off: nothing to serve; leave one of them out")
+        if not ports and self._interfaces:
+            raise UserError(
+                "--interface is for --port; an endpoint has its own: tcp:8080:interface=127.0.0.1"
             )
+        return [
+            ListenerSettings(
+                protocol="echo", place=Internet(transport, port, interface), origin=origin, **limits
+            )
+            for interface in self._interfaces or [""]
+            for transport, (origin, port) in ports.items()
+        ]
+
+    def _listener(self, text: str, limits: dict[str, Any]) -> ListenerSettings:
+        """Understand one --listen."""
+        origin = f"--listen {text}"
+        name, equals, rest = text.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise InvalidOption("--listen", text, "must be NAME=ENDPOINT, for example echo=tcp:8080")
+        found = re.fullmatch(r"([\w.]+:[\w.]+)@(.+)", rest)
+        protocol, description = found.groups() if found else (name, rest)
+        try:
+            endpoint = parse_endpoint(description)
+        except ValueError as problem:
+            raise InvalidListener(origin, str(problem)) from None
+        return ListenerSettings(
+            protocol=protocol,
+            name=name,
+            origin=origin,
+            **_said_by(endpoint),
+            **{**limits, **_backlog(endpoint)},
         )
 
-    def _ports(self) -> dict[Literal["tcp", "udp"], tuple[str, int]]:
+    def _ports(self, default: str) -> dict[Literal["tcp", "udp"], tuple[str, int]]:
         ports: dict[Literal["tcp", "udp"], tuple[str, int]] = {}
+        both = default
+        if self["port"] is not None:
+            both = self["port"]
+            _port("--port", both)
         for transport in ("tcp", "udp"):
             option, value = f"--{transport}-port", self[f"{transport}-port"]
-            if value == "off":
-                continue
             if value is None:
-                option, value = "--port", self["port"]
-            ports[transport] = (f"{option} {value}", _port(option, value, off=option != "--port"))
-        if not ports:
-            raise UserError("--tcp-port off --udp-port off: nothing to serve; leave one of them out")
+                option, value = "--port", both
+            if value != "off":
+                ports[transport] = (f"{option} {value}", _port(option, value, off=option != "--port"))
         return ports
 
     def getUsage(self, width: int | None = None) -> str:
@@ -192,7 +239,8 @@ def makeService(options: Options) -> IService:
 
 def _exit(problem: EchosvcError) -> NoReturn:
     """End with one line on standard error and the error's own exit code."""
-    sys.stderr.write(f"echosvc: {problem}\n")
+    with contextlib.suppress(AttributeError, OSError):  # standard error is closed, or its disk is full
+        sys.stderr.write(f"echosvc: {problem}\n")
     raise SystemExit(problem.exit_code)
 
 
@@ -215,10 +263,14 @@ def _seconds(option: str, value: str) -> float:
 
 def _interface(value: str) -> str:
     try:
-        address = ipaddress.ip_address(value)
-    except ValueError:
-        hint = "127.0.0.1 and ::1 are localhost" if value == "localhost" else "names are not looked up"
-        raise InvalidOption("--interface", value, f"must be an IPv4 or IPv6 address ({hint})") from None
-    if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
-        raise InvalidOption("--interface", value, f"a link-local address needs its link: {value}%eth0")
-    return value
+        return check_interface(value)
+    except ValueError as problem:
+        raise InvalidOption("--interface", value, str(problem)) from None
+
+
+def _said_by(endpoint: Endpoint) -> dict[str, Any]:
+    return {"place": endpoint.place, "tls": endpoint.tls, "proxy": endpoint.proxy}
+
+
+def _backlog(endpoint: Endpoint) -> dict[str, Any]:
+    return {} if endpoint.backlog is None else {"backlog": endpoint.backlog}

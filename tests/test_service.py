@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
-from typing import Any, cast
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 from twisted.application.service import MultiService
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from echosvc.errors import PortInUse
-from echosvc.listeners import ListenerSettings
+from echosvc.errors import InvalidListener, PortInUse
+from echosvc.listeners import Internet, ListenerSettings, TLSSettings, UnixSocket, certificates
+from echosvc.listeners.listener import Listener
 from echosvc.service import EchoService, open_service
 from echosvc.settings import Settings
+from echosvc.transports import tls
 from echosvc.transports.messages import PlainMessages
 from tests.doubles import FakeReactor, udp_socket
 
@@ -21,8 +27,8 @@ def settings(port: int = 0) -> Settings:
     """Echo over TCP and UDP on loopback."""
     return Settings(
         listeners=tuple(
-            ListenerSettings(protocol="echo", transport=transport, port=port, interface="127.0.0.1")
-            for transport in ("tcp", "udp")
+            ListenerSettings(protocol="echo", place=place)
+            for place in (Internet("tcp", port, "127.0.0.1"), Internet("udp", port, "127.0.0.1"))
         )
     )
 
@@ -40,18 +46,59 @@ class SignallingReactor(FakeReactor):
         self.stops += 1
 
 
-class ServiceTests(SynchronousTestCase):
-    """Start and stop."""
+class FakeCertificates:
+    """Certificates that are read again, or cannot be.
 
-    def start(self, reactor: FakeReactor) -> EchoService:
-        """Start a service as twistd does."""
+    Attributes:
+        made: All of them.
+        problem: What is wrong with the files; None if nothing.
+    """
+
+    made: ClassVar[list[FakeCertificates]] = []
+    problem: ClassVar[str | None] = None
+
+    def __init__(self, settings: TLSSettings, _: object) -> None:
+        self.settings = settings
+        self.reloads = 0
+        self.made.append(self)
+
+    def reload(self) -> None:
+        """Count, unless the files are wrong."""
+        if self.problem is not None and self.settings.cert == "wrong":
+            raise ValueError(self.problem)
+        self.reloads += 1
+
+    def warnings(self) -> list[str]:
+        """Have one."""
+        return [f"{self.settings.cert} has expired"]
+
+
+class ServiceCase(SynchronousTestCase):
+    """Starts a service, and stops it."""
+
+    def start(self, reactor: FakeReactor, described: Settings | None = None) -> EchoService:
+        """Start a service as twistd does; `events` is what it logs from then on."""
         self.reactor = reactor
         self.parent = MultiService()
-        service = open_service(settings(), reactor)
+        self.events = self.logged()
+        service = open_service(described or settings(), reactor)
         service.setServiceParent(self.parent)
         self.parent.startService()
         self.addCleanup(self.stop)
         return service
+
+    def logged(self) -> Any:
+        """Begin to remember what is logged."""
+        capture = capturedLogs()
+        events = capture.__enter__()
+        self.addCleanup(capture.__exit__, None, None, None)
+        return events
+
+    def lines(self) -> list[tuple[Any, str]]:
+        """What was logged since the last call."""
+        found = [(each["log_level"], formatEvent(each)) for each in self.events]
+        self.events.clear()
+        return found
 
     def stop(self) -> None:
         """Stop it, if the test has not."""
@@ -60,11 +107,31 @@ class ServiceTests(SynchronousTestCase):
             self.reactor.advance(0)
             self.successResultOf(stopped)
 
+    def fake_tls(self) -> None:
+        """Do without files, and without TLS itself."""
+        self.patch(certificates, "Certificates", FakeCertificates)
+        self.patch(tls, "TLSFactory", lambda factory, *_, **__: factory)
+        self.patch(FakeCertificates, "made", [])
+
+    def keep_signals(self) -> None:
+        """Restore the handlers of signals at the end."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    def run_hooks(self) -> None:
+        """Do what is to be done once the reactor runs."""
+        for function, args, kwargs in self.reactor.whenRunningHooks:
+            function(*args, **kwargs)
+
+
+class ServiceTests(ServiceCase):
+    """Start and stop."""
+
     def test_does_not_let_its_own_ports_in(self) -> None:
         """A datagram that claims to come from our own port is dropped by the running service."""
         service = self.start(FakeReactor())
         port = next(each for each in self.reactor.getReaders() if each.getHost().type == "UDP")
-        received: list[Any] = [(b"forged", [], 0, ("127.0.0.9", service.listeners[1].port))]
+        received: list[Any] = [(b"forged", [], 0, ("127.0.0.9", service.listeners[1].udp_port))]
 
         class Forging:
             family = socket.AF_INET
@@ -77,48 +144,71 @@ class ServiceTests(SynchronousTestCase):
         port._messages = PlainMessages(cast(socket.socket, Forging()))
         port.doRead()
 
-        self.assertEqual(service.listeners[1].drops(), {"source-port-own": 1})
+        self.assertEqual({"source-port-own": 1}, service.listeners[1].drops())
+
+    def test_says_what_listens_where(self) -> None:
+        """One line for each listener when it starts, and one with what it has served when it stops."""
+        service = self.start(FakeReactor())
+        ports = [each.where for each in service.listeners]
+
+        self.assertEqual(
+            [(LogLevel.info, f"echo (RFC 862) listens on {each}") for each in ports], self.lines()
+        )
+        self.stop()
+        self.assertEqual(
+            [
+                (LogLevel.info, f"{ports[0]}: stopped after 0 connections"),
+                (LogLevel.info, f"{ports[1]}: stopped after 0 datagrams (0 bytes) in, 0 (0 bytes) out"),
+            ],
+            self.lines(),
+        )
+
+    def test_warns_of_what_is_not_as_it_should_be(self) -> None:
+        """After the listener's line, with the place it is about; all of it."""
+        self.patch(Listener, "warnings", lambda _: ["one", "two"])
+        service = self.start(FakeReactor(), Settings(listeners=settings().listeners[:1]))
+        where = service.listeners[0].where
+
+        self.assertEqual(
+            [(LogLevel.warn, f"{where}: one"), (LogLevel.warn, f"{where}: two")], self.lines()[1:]
+        )
 
     def test_stops_clean(self) -> None:
-        """No socket and no timer is left."""
-        self.start(FakeReactor())
-        self.assertEqual(len(self.reactor.getReaders()), 2)
+        """No socket and no timer is left; and twistd knows by name what it has run."""
+        service = self.start(FakeReactor())
+        self.assertEqual((2, True), (len(self.reactor.getReaders()), service.running))
+        self.assertIs(service, self.parent.getServiceNamed("echosvc"))
         self.stop()
 
-        self.assertEqual(self.reactor.getReaders(), [])
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertFalse(service.running)
+        self.assertEqual([], self.reactor.getReaders())
+        self.assertEqual([], self.reactor.getDelayedCalls())
 
-    def test_sigterm_stops_the_reactor_without_a_mark(self) -> None:
-        """Twisted would remember the signal and die of it; ours only stops."""
-        before = signal.getsignal(signal.SIGTERM)
-        self.addCleanup(signal.signal, signal.SIGTERM, before)
-        reactor = SignallingReactor()
-        signal.signal(signal.SIGTERM, reactor.sigTerm)
-        self.start(reactor)
-        self.assertEqual(signal.getsignal(signal.SIGTERM), reactor.sigTerm)
-        for function, args, kwargs in reactor.whenRunningHooks:
-            function(*args, **kwargs)
-        signal.raise_signal(signal.SIGTERM)
+    def test_stops_clean_with_files(self) -> None:
+        """The files of UNIX sockets are removed when it stops."""
+        path = Path(self.mktemp())
+        path.mkdir()
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(path)  # the path of a socket must be short
+        self.start(
+            FakeReactor(),
+            Settings(listeners=(ListenerSettings(protocol="echo", place=UnixSocket("unix", "echo")),)),
+        )
+        self.assertTrue(Path("echo").is_socket())
+        self.stop()
 
-        self.assertEqual(reactor.stops, 1)
+        self.assertEqual([], list(Path.cwd().iterdir()))
 
-    def test_a_second_sigterm_changes_nothing(self) -> None:
-        """A reactor that is stopping already cannot be stopped; asking it again would be a traceback."""
-        reactor = SignallingReactor()
-        service = self.start(reactor)
-        service._on_sigterm()
-        service._on_sigterm()
+    def test_tells_what_was_dropped_while_it_runs(self) -> None:
+        """Once a minute."""
+        service = self.start(FakeReactor())
+        self.patch(service.listeners[0], "drops", lambda: Counter({"stall-timeout": 3}))
+        self.lines()
+        self.reactor.advance(60)
 
-        self.assertEqual(reactor.stops, 1)
-
-    def test_leaves_sigterm_alone_where_the_reactor_does(self) -> None:
-        """Embedded in something else, signals are that something's business."""
-        before = signal.getsignal(signal.SIGTERM)
-        self.start(FakeReactor())
-        for function, args, kwargs in self.reactor.whenRunningHooks:
-            function(*args, **kwargs)
-
-        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+        self.assertEqual(
+            [(LogLevel.warn, f"{service.listeners[0].where}: dropped: stall-timeout 3")], self.lines()
+        )
 
     def test_opens_all_or_nothing(self) -> None:
         """A service whose port is taken is not made."""
@@ -126,3 +216,140 @@ class ServiceTests(SynchronousTestCase):
         self.addCleanup(taken.close)
 
         self.assertRaises(PortInUse, open_service, settings(taken.getsockname()[1]), FakeReactor())
+
+    def test_is_not_made_of_mistakes(self) -> None:
+        """What describes a listener that cannot be is refused."""
+        wrong = Settings(listeners=(ListenerSettings(protocol="ecko", place=Internet("tcp", 0)),))
+
+        self.assertRaises(InvalidListener, open_service, wrong, FakeReactor())
+
+
+class TermTests(ServiceCase):
+    """SIGTERM."""
+
+    def test_stops_the_reactor_without_a_mark(self) -> None:
+        """Twisted would remember the signal and die of it; ours only stops."""
+        self.keep_signals()
+        reactor = SignallingReactor()
+        signal.signal(signal.SIGTERM, reactor.sigTerm)
+        self.start(reactor)
+        self.assertEqual(reactor.sigTerm, signal.getsignal(signal.SIGTERM))
+        self.run_hooks()
+        self.lines()
+        signal.raise_signal(signal.SIGTERM)
+
+        self.assertEqual(1, reactor.stops)
+        self.assertEqual([(LogLevel.info, "SIGTERM: stopping")], self.lines())
+
+    def test_a_second_one_changes_nothing(self) -> None:
+        """A reactor that is stopping already cannot be stopped; asking it again would be a traceback."""
+        reactor = SignallingReactor()
+        service = self.start(reactor)
+        service._on_sigterm()
+        service._on_sigterm()
+
+        self.assertEqual(1, reactor.stops)
+
+    def test_is_left_alone_where_the_reactor_does(self) -> None:
+        """Embedded in something else, signals are that something's business; SIGHUP, too."""
+        self.keep_signals()
+        before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+        self.fake_tls()
+        self.start(FakeReactor(), with_tls("good"))
+        self.run_hooks()
+
+        self.assertEqual(before, [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)])
+
+
+def with_tls(*names: str) -> Settings:
+    """A plain listener, and one with TLS for each name of a certificate."""
+    return Settings(
+        listeners=tuple(
+            ListenerSettings(
+                protocol="echo",
+                place=Internet("tcp", 0, "127.0.0.1"),
+                tls=TLSSettings(cert=name, key="key") if name else None,
+            )
+            for name in ("", *names)
+        )
+    )
+
+
+class ReloadTests(ServiceCase):
+    """SIGHUP reads certificates and keys again."""
+
+    def setUp(self) -> None:
+        """Do without files."""
+        self.fake_tls()
+        self.keep_signals()
+        signal.signal(
+            signal.SIGHUP, lambda *_: None
+        )  # else it would end the tests where the service ignores it
+
+    def run_service(self, *names: str) -> EchoService:
+        """Start a service on a reactor that handles signals, and forget what it logged."""
+        reactor = SignallingReactor()
+        signal.signal(signal.SIGTERM, reactor.sigTerm)
+        service = self.start(reactor, with_tls(*names))
+        self.run_hooks()
+        self.lines()
+        return service
+
+    def reloads(self) -> list[int]:
+        """How often the certificates that are served were read again."""
+        # The first of each name was only made to find mistakes.
+        return [each.reloads for each in FakeCertificates.made[len(FakeCertificates.made) // 2 :]]
+
+    def test_sighup(self) -> None:
+        """Every listener that speaks TLS, with a line in the log for each."""
+        service = self.run_service("one", "two")
+        signal.raise_signal(signal.SIGHUP)
+
+        self.assertEqual([1, 1], self.reloads())
+        self.assertEqual(
+            [(LogLevel.info, f"{each.where}: certificates read again") for each in service.listeners[1:]],
+            self.lines(),
+        )
+
+    def test_is_done_between_two_turns_of_the_reactor(self) -> None:
+        """A signal comes at any moment, also in the middle of a handshake."""
+        self.run_service("one")
+        later: list[Any] = []
+        self.patch(self.reactor, "callFromThread", later.append)
+        signal.raise_signal(signal.SIGHUP)
+        self.assertEqual([0], self.reloads())
+        later.pop()()
+
+        self.assertEqual([1], self.reloads())
+
+    def test_only_where_there_is_tls(self) -> None:
+        """Otherwise the signal does what it always does."""
+        before = signal.getsignal(signal.SIGHUP)
+        self.run_service()
+
+        self.assertEqual(before, signal.getsignal(signal.SIGHUP))
+
+    def test_what_is_wrong_changes_nothing(self) -> None:
+        """One line in the log that says what; the listener goes on with what it has, and others are reloaded."""
+        self.patch(FakeCertificates, "problem", "certificate file wrong: cannot be read")
+        service = self.run_service("wrong", "good")
+        service.reload()
+
+        self.assertEqual([0, 1], self.reloads())
+        self.assertEqual(
+            [
+                (
+                    LogLevel.error,
+                    f"{service.listeners[1].where}: not reloaded: certificate file wrong: cannot be read",
+                ),
+                (LogLevel.info, f"{service.listeners[2].where}: certificates read again"),
+            ],
+            self.lines(),
+        )
+
+    def test_a_certificate_that_has_expired(self) -> None:
+        """Is served all the same, with a warning."""
+        reactor = FakeReactor()
+        service = self.start(reactor, with_tls("old"))
+
+        self.assertIn((LogLevel.warn, f"{service.listeners[1].where}: old has expired"), self.lines())

@@ -11,7 +11,9 @@ import click
 
 from echosvc import __version__
 from echosvc.cli._output import complain, occupy_closed_descriptors
+from echosvc.cli.config import config
 from echosvc.cli.ping import ping
+from echosvc.cli.protocols import protocols
 from echosvc.cli.talk import talk
 from echosvc.errors import EchosvcError, ExitCode, Interrupted, OutputError
 
@@ -24,11 +26,13 @@ __all__ = ["main"]
 )
 @click.version_option(__version__, prog_name="echosvc", message="%(prog)s %(version)s")
 def _commands() -> None:
-    """Talk to an echo service (RFC 862), and see what the network did to the bytes."""
+    """Talk to an echo service (RFC 862), and see what the network did to the bytes. Prepare one of your own."""
 
 
 _commands.add_command(talk)
 _commands.add_command(ping)
+_commands.add_command(config)
+_commands.add_command(protocols)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

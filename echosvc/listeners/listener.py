@@ -4,80 +4,107 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 
+from echosvc.admission import limited
+from echosvc.listeners.layers import Layers
 from echosvc.listeners.settings import ListenerSettings
-from echosvc.listeners.sockets import bind_all, where
-from echosvc.protocols import WireProtocol, find
-from echosvc.transports import DatagramPort, Screen, StreamPort
+from echosvc.listeners.sockets import Opened, where
+from echosvc.protocols import WireProtocol
+from echosvc.transports import DatagramPort, Screen, StreamPort, UnixStreamPort
 
-__all__ = ["Listener", "open_listeners"]
+__all__ = ["Listener", "describe"]
+
+_log = Logger(namespace="echosvc")
+
+_Port: TypeAlias = StreamPort | DatagramPort
 
 
 class Listener:
-    """One bound address that speaks one wire protocol.
+    """One bound socket that speaks one wire protocol.
 
     Args:
         wire: What it speaks; it must have the form (stream or datagram) that the socket needs.
-        sock: The bound socket. The listener owns it.
-        settings: What describes it.
+        opened: The bound socket. The listener owns it, and its file.
+        layers: What goes between the bytes and the protocol.
 
     Attributes:
         where: Where it listens, as logs show it, for example ``TCP [::]:8080 (IPv6 and IPv4)``.
-        port: The port number that was bound.
+        settings: What describes it.
+        udp_port: The UDP port that was bound; None if it is none.
     """
 
-    def __init__(self, wire: WireProtocol, sock: socket.socket, settings: ListenerSettings) -> None:
+    def __init__(self, wire: WireProtocol, opened: Opened, layers: Layers) -> None:
+        assert opened.sock is not None  # noqa: S101  # a foreign endpoint is another class's
         self.wire = wire
-        self.where = where(sock)
-        self.port: int = sock.getsockname()[1]
-        self.is_datagram = sock.type == socket.SOCK_DGRAM
-        self._sock = sock
-        self._settings = settings
-        self._served: StreamPort | DatagramPort | None = None
+        self.settings = opened.settings
+        self.where = where(opened.sock)
+        self._opened = opened
+        self._sock = opened.sock
+        self._layers = layers
+        self._served: _Port | None = None
+        self.port: int | None = None if opened.sock.family == socket.AF_UNIX else opened.sock.getsockname()[1]
+        self.is_datagram = opened.sock.type == socket.SOCK_DGRAM
+        self.udp_port = self.port if self.is_datagram else None
 
     def __str__(self) -> str:
         """Say what listens where, in one line."""
-        return f"{self.wire.name} ({self.wire.rfc}) listens on {self.where}"
+        return f"{describe(self.wire, self.settings)} listens on {self.where}{self._layers}"
 
     def start(self, reactor: Any, screen: Screen) -> None:
         """Begin to serve.
 
         Args:
             reactor: Watches the socket and keeps time.
-            screen: Asked about every datagram first. Streams do not use it.
+            screen: Asked about every datagram of an internet socket first.
         """
-        served: StreamPort | DatagramPort
-        if self.is_datagram:
-            assert self.wire.datagram is not None  # noqa: S101  # open_listeners has seen to it
-            served = DatagramPort(self._sock, self.wire.datagram(), reactor, screen=screen)
-        else:
-            assert self.wire.stream is not None  # noqa: S101  # likewise
-            served = StreamPort(
-                self._sock, self.wire.stream(), reactor, stall_timeout=self._settings.stall_timeout
-            )
-        served.startListening()
-        self._served = served
+        self._served = (
+            self._serve_datagrams(reactor, screen) if self.is_datagram else self._serve_streams(reactor)
+        )
+        self._served.startListening()
+
+    def _serve_datagrams(self, reactor: Any, screen: Screen) -> _Port:
+        protocol = self.wire.make_datagram(self.settings.options)
+        if self.port is None:
+            return DatagramPort(self._sock, protocol, reactor)
+        if self.wire.amplifies:
+            screen = limited(screen, self.settings.answer_rate, reactor.seconds)
+        return DatagramPort(self._sock, protocol, reactor, screen=screen, coalesce=not self.wire.amplifies)
+
+    def _serve_streams(self, reactor: Any) -> _Port:
+        factory = self._layers.around(self.wire.make_stream(self.settings.options), reactor)
+        kind = UnixStreamPort if self.port is None else StreamPort
+        return kind(self._sock, factory, reactor, stall_timeout=self.settings.stall_timeout)
 
     def stop(self) -> Deferred[object]:
-        """Stop accepting, and close the socket.
+        """Stop accepting, close the socket, and remove its file.
 
         Returns:
             Fires when it is closed. Connections that were accepted live on.
         """
+        if self._opened.file is not None and (problem := self._opened.file.remove()):
+            _log.warn("{problem}", problem=problem)
         if self._served is None:
             self._sock.close()
             return maybeDeferred(lambda: None)
         return maybeDeferred(self._served.stopListening)
 
+    def reload(self) -> None:
+        """Read certificates and keys again, for the connections to come.
+
+        Raises:
+            ValueError: One cannot be used; those that were read before are still used.
+        """
+        self._layers.reload()
+
     def drops(self) -> Counter[str]:
-        """Tell what was dropped or aborted so far, by reason."""
+        """Tell what was dropped, refused or aborted so far, by reason."""
         if isinstance(self._served, DatagramPort):
             return self._served.all_drops()
-        return self._served.aborts if self._served is not None else Counter()
+        return self._layers.refused + (self._served.aborts if self._served is not None else Counter())
 
     def totals(self) -> str:
         """Tell what was served so far, in words."""
@@ -89,43 +116,21 @@ class Listener:
             )
         return f"{self._served.sessionno if self._served is not None else 0} connections"
 
-    def shortfall(self) -> str | None:
-        """Say what the system granted less of than was asked for, and how to get it; None if nothing."""
-        if not self.is_datagram:
-            return None
-        granted = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        asked = self._settings.receive_buffer
-        if granted >= asked:
-            return None
-        return (
-            f"receive buffer is {granted} bytes, not {asked}: more is lost in a burst; "
-            f"`sysctl -w net.core.rmem_max={asked}` allows it"
-        )
+    def warnings(self) -> list[str]:
+        """Say what is not as it was asked for, or soon will not be, and what to do about it."""
+        found = self._layers.warnings()
+        if self.is_datagram and self.port is not None:
+            granted = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            asked = self.settings.receive_buffer
+            if granted < asked:
+                found.append(
+                    f"receive buffer is {granted} bytes, not {asked}: more is lost in a burst; "
+                    f"`sysctl -w net.core.rmem_max={asked}` allows it"
+                )
+        return found
 
 
-def open_listeners(settings: Sequence[ListenerSettings]) -> list[Listener]:
-    """Bind every listener of a service; nothing is served until each is started.
-
-    Args:
-        settings: What to listen on.
-
-    Returns:
-        One listener for each of `settings`, in their order.
-
-    Raises:
-        ListenError: One could not be opened. None is left open.
-        ValueError: A wire protocol is unknown, or lacks the form that its listener needs.
-    """
-    wires = [_wire_for(each) for each in settings]
-    sockets = bind_all(settings)
-    return [Listener(*each) for each in zip(wires, sockets, settings, strict=True)]
-
-
-def _wire_for(listener: ListenerSettings) -> WireProtocol:
-    try:
-        wire = find(listener.protocol)
-    except KeyError:
-        raise ValueError(f"{listener.origin}: there is no protocol {listener.protocol!r}") from None
-    if (wire.stream if listener.transport == "tcp" else wire.datagram) is None:
-        raise ValueError(f"{listener.origin}: {wire.name} is not spoken over {listener.transport.upper()}")
-    return wire
+def describe(wire: WireProtocol, settings: ListenerSettings) -> str:
+    """Name what a listener speaks: ``echo (RFC 862)``, or ``lines: echo (RFC 862)`` if it has a name of its own."""
+    spoken = wire.name if wire.rfc == "none" else f"{wire.name} ({wire.rfc})"
+    return spoken if settings.name in (wire.name, settings.protocol) else f"{settings.name}: {spoken}"

@@ -2,11 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
-__all__ = ["ListenerSettings"]
+__all__ = [
+    "Foreign",
+    "Inherited",
+    "Internet",
+    "ListenerSettings",
+    "Network",
+    "Place",
+    "TLSSettings",
+    "UnixSocket",
+]
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+@attrs.frozen
+class Internet:
+    """A TCP or UDP port.
+
+    Attributes:
+        transport: ``tcp`` or ``udp``.
+        port: 1 to 65535, or 0 for a free number, which listeners in a row share as far as they can.
+        interface: An IPv4 or IPv6 literal (``fe80::1%eth0`` for link-local), or ``""`` for every address.
+    """
+
+    transport: Literal["tcp", "udp"]
+    port: int
+    interface: str = ""
+
+
+@attrs.frozen
+class UnixSocket:
+    """A UNIX socket: a file, or a name in Linux' abstract namespace.
+
+    Attributes:
+        transport: ``unix`` (stream) or ``unixgram`` (datagrams).
+        path: Where; ``@name`` is abstract.
+        mode: Who may connect, as permission bits. Whoever may write may connect.
+        lockfile: Hold ``PATH.lock`` locked, so that two services that start in the same moment cannot both
+            take the path.
+    """
+
+    transport: Literal["unix", "unixgram"]
+    path: str
+    mode: int = 0o660
+    lockfile: bool = False
+
+
+@attrs.frozen
+class Inherited:
+    """A socket that a service manager has opened and passes on (sd_listen_fds(3)).
+
+    Attributes:
+        name: Its name (``FileDescriptorName=``), or
+        index: its number, from 0.
+    """
+
+    name: str | None = None
+    index: int | None = None
+
+
+@attrs.frozen
+class Foreign:
+    """Any other stream endpoint that Twisted or a plugin of it knows.
+
+    Attributes:
+        description: The endpoint string, as `twisted.internet.endpoints.serverFromString` reads it.
+    """
+
+    description: str
+
+
+Place: TypeAlias = Internet | UnixSocket | Inherited | Foreign
+
+
+@attrs.frozen(kw_only=True)
+class TLSSettings:
+    """How TLS is spoken on a stream listener.
+
+    Attributes:
+        cert: File with the certificate, followed by those of its issuers (PEM), for whoever names no host or
+            an unknown one.
+        key: File with its private key (PEM).
+        cert_dir: Folder with a certificate and key for each of several hosts, from which a client's server name
+            (SNI) chooses: ``*.pem`` with both in one file, or folders with ``fullchain.pem`` and ``privkey.pem``.
+        client_ca: File with the certificates (PEM) one of which must have issued the client's own. None: a client
+            needs none.
+        alpn: Application protocols (RFC 7301) of which a client that offers any must offer one. Empty: the wire
+            protocol's name is offered, and who offers others is served all the same.
+    """
+
+    cert: str | None = None
+    key: str | None = None
+    cert_dir: str | None = None
+    client_ca: str | None = None
+    alpn: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -14,25 +109,32 @@ class ListenerSettings:
     """One address to listen on, and what to speak there.
 
     Attributes:
-        protocol: Name of a wire protocol, for example ``echo``.
-        transport: ``tcp`` or ``udp``.
-        port: 1 to 65535, or 0 for a free number; all listeners that ask for 0 share one number.
-        interface: An IPv4 or IPv6 literal (``fe80::1%eth0`` for link-local), or ``""`` for every address.
+        protocol: Name of a wire protocol, for example ``echo``, or ``package.module:object``.
+        place: Where to listen.
+        name: How logs name the listener; by default as the protocol is named.
         origin: Who asked for it, as errors name it, for example ``--port 8080``.
-        backlog: TCP: connections that may wait to be accepted. Twisted's own default of 50 refuses clients
+        tls: Speak TLS; None for plain bytes.
+        proxy: Expect a PROXY header, from these networks only (and from a proxy on a UNIX socket); None: expect none.
+        options: What the protocol's own settings are: an instance of its `WireProtocol.options`. None: its defaults.
+        backlog: Streams: connections that may wait to be accepted. Twisted's own default of 50 refuses clients
             in a burst; the kernel caps it at net.core.somaxconn.
-        receive_buffer: UDP: bytes of datagrams that may wait in the kernel. A small datagram costs the
+        receive_buffer: Datagrams: bytes of them that may wait in the kernel. A small datagram costs the
             kernel 768 bytes or more, so that the usual default of 208 KiB holds some 270 of them, and
             4 MiB some 5000.
-        stall_timeout: TCP: seconds after which a connection is aborted whose peer takes nothing of what waits
+        stall_timeout: Streams: seconds after which a connection is aborted whose peer takes nothing of what waits
             for it.
+        answer_rate: Datagrams: how many are let in in a second, for a protocol whose answers may be longer than what
+            they answer. Others are not limited.
     """
 
     protocol: str
-    transport: Literal["tcp", "udp"]
-    port: int
-    interface: str = ""
+    place: Place
+    name: str = attrs.field(default=attrs.Factory(lambda self: self.protocol, takes_self=True))
     origin: str = "listener"
+    tls: TLSSettings | None = None
+    proxy: tuple[Network, ...] | None = None
+    options: Any = None
     backlog: int = 1024
     receive_buffer: int = 4 * 1024 * 1024
     stall_timeout: float = 300.0
+    answer_rate: float = 100.0

@@ -7,70 +7,140 @@ import errno
 import socket
 from collections.abc import Sequence
 
+import attrs
+
 from echosvc.errors import AddressNotAvailable, ListenError, ListenNotPermitted, PortInUse
-from echosvc.listeners.settings import ListenerSettings
+from echosvc.listeners.inherited import adopt
+from echosvc.listeners.settings import Foreign, Inherited, Internet, ListenerSettings, UnixSocket
+from echosvc.listeners.unix_sockets import SocketFile, open_unix_socket, show_path
 from echosvc.transports import display
 from echosvc.transports.linux import LINUX, SO_RCVBUFFORCE
 
-__all__ = ["bind_all", "open_socket", "where"]
+__all__ = ["Opened", "open_all", "open_socket", "where"]
 
 #: How often one free number for TCP and UDP is looked for. Each try fails only if the number the kernel
 #: picked for the one is taken for the other, so that a handful would do.
 _TRIES = 64
 
 
-def bind_all(listeners: Sequence[ListenerSettings]) -> list[socket.socket]:
-    """Open one socket for each listener; all of them, or none.
+@attrs.frozen
+class Opened:
+    """A socket that was opened for a listener.
 
-    Listeners that ask for port 0 share one number, tried again with another while one of them finds it
-    taken.
+    Attributes:
+        settings: What asked for it.
+        sock: The socket, bound, listening if it is a stream; None where Twisted's own endpoint will open it.
+        file: The file of a UNIX socket, to be removed at the end.
+    """
+
+    settings: ListenerSettings
+    sock: socket.socket | None
+    file: SocketFile | None = None
+
+    def close(self) -> None:
+        """Remove the socket's file and close it."""
+        if self.file is not None:
+            self.file.remove()  # first: a closed socket's file gives its number to the next, which would be taken for it
+        if self.sock is not None:
+            self.sock.close()
+
+
+def open_all(listeners: Sequence[ListenerSettings]) -> list[Opened]:
+    """Open what each listener listens on; all of it, or nothing.
+
+    Listeners that ask for port 0 share the number of the one before, as far as they can (TCP and UDP, several addresses).
+    It is tried again with another while one of them finds it taken.
 
     Args:
         listeners: What to listen on.
 
     Returns:
-        The sockets, bound, listening if TCP, and non-blocking, in the order of `listeners`.
+        What was opened, in the order of `listeners`; several for one that asks for several inherited sockets.
 
     Raises:
-        ListenError: One of them could not be opened; the error names the option. No socket is left open.
+        ListenError: One of them could not be opened; the error names the option. Nothing is left open.
     """
     for _ in range(_TRIES - 1):
         with contextlib.suppress(_FreeNumberTaken):
-            return _try_bind_all(listeners)
-    return _try_bind_all(listeners)
+            return _try_open_all(listeners)
+    return _try_open_all(listeners)
 
 
 class _FreeNumberTaken(PortInUse):
     """The number that was free for one listener is taken for another: try again."""
 
 
-def _try_bind_all(listeners: Sequence[ListenerSettings]) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    shared = 0
+def _try_open_all(listeners: Sequence[ListenerSettings]) -> list[Opened]:
+    opened: list[Opened] = []
+    number = _FreeNumber()
     try:
         for listener in listeners:
-            try:
-                sock = open_socket(listener, listener.port or shared)
-            except PortInUse as taken:
-                if listener.port:
-                    raise
-                raise _FreeNumberTaken(taken.option, taken.where, taken.problem) from taken
-            sockets.append(sock)
-            if not listener.port:
-                shared = sock.getsockname()[1]
+            match listener.place:
+                case Internet():
+                    opened.append(Opened(listener, _open_port(listener, listener.place, number)))
+                case UnixSocket():
+                    opened.append(Opened(listener, *open_unix_socket(listener, listener.place)))
+                case Inherited():
+                    opened += _adopt(listener, listener.place)
+                case Foreign():
+                    opened.append(Opened(listener, None))
     except BaseException:
-        for sock in sockets:
-            sock.close()
+        for each in opened:
+            each.close()
         raise
-    return sockets
+    return opened
 
 
-def open_socket(listener: ListenerSettings, port: int) -> socket.socket:
-    """Open the socket of one listener.
+def _adopt(listener: ListenerSettings, place: Inherited) -> list[Opened]:
+    sockets = adopt(place, listener.origin)
+    for sock in sockets:
+        if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX:
+            _set_receive_buffer(sock, listener.receive_buffer)
+    return [Opened(listener, sock) for sock in sockets]
+
+
+class _FreeNumber:
+    """The free number that listeners share: the last that was found."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._taken: set[tuple[str, str]] = set()
+
+    def find(self, place: Internet) -> int:
+        """Look up the number that a listener is to have; 0 for another."""
+        one = place.interface
+        taken = any(
+            transport == place.transport and (one == other or not one or not other)
+            for transport, other in self._taken
+        )
+        return 0 if taken else self._number
+
+    def remember(self, place: Internet, number: int) -> None:
+        """Take notice of the number that it got."""
+        if number != self._number:
+            self._number = number
+            self._taken.clear()
+        self._taken.add((place.transport, place.interface))
+
+
+def _open_port(listener: ListenerSettings, place: Internet, number: _FreeNumber) -> socket.socket:
+    if place.port:
+        return open_socket(listener, place, place.port)
+    try:
+        sock = open_socket(listener, place, number.find(place))
+    except PortInUse as taken:
+        raise _FreeNumberTaken(taken.option, taken.where, taken.problem) from taken
+    number.remember(place, sock.getsockname()[1])
+    return sock
+
+
+def open_socket(listener: ListenerSettings, place: Internet, port: int) -> socket.socket:
+    """Open the TCP or UDP socket of one listener.
 
     Args:
-        listener: What to open.
-        port: The number to bind, 0 for a free one (in place of `listener.port`).
+        listener: What asks for it.
+        place: What to open.
+        port: The number to bind, 0 for a free one (in place of `place.port`).
 
     Returns:
         The socket, bound, listening if TCP, and non-blocking.
@@ -79,41 +149,45 @@ def open_socket(listener: ListenerSettings, port: int) -> socket.socket:
         ListenError: It could not be opened; the error names the option. Nothing is left open.
     """
     try:
-        if listener.interface:
-            family = socket.AF_INET6 if ":" in listener.interface else socket.AF_INET
-            return _open(listener, family, listener.interface, port)
-        return _open_any(listener, port)
+        if place.interface:
+            family = socket.AF_INET6 if ":" in place.interface else socket.AF_INET
+            return _open(listener, place.transport, family, place.interface, port)
+        return _open_any(listener, place.transport, port)
     except OSError as problem:
-        raise _explain(listener, port, problem) from problem
+        raise _explain(listener, place, port, problem) from problem
 
 
 def where(sock: socket.socket) -> str:
     """Say where a bound socket listens, as logs show it: ``TCP [::]:8080 (IPv6 and IPv4)``."""
+    if sock.family == socket.AF_UNIX:
+        kind = "unix" if sock.type == socket.SOCK_STREAM else "unixgram"
+        return f"{kind}:{show_path(sock.getsockname())}"
     transport = "TCP" if sock.type == socket.SOCK_STREAM else "UDP"
     host, port = sock.getsockname()[:2]
     dual = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     return f"{transport} {display(host, port)}{' (IPv6 and IPv4)' if dual else ''}"
 
 
-def _open_any(listener: ListenerSettings, port: int) -> socket.socket:
+def _open_any(listener: ListenerSettings, transport: str, port: int) -> socket.socket:
     """Listen on every address: one dual-stack socket, or IPv4 alone on a machine without IPv6."""
     try:
-        return _open(listener, socket.AF_INET6, "::", port, dual_stack=True)
+        return _open(listener, transport, socket.AF_INET6, "::", port, dual_stack=True)
     except OSError as problem:
         if problem.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT):
             raise
-    return _open(listener, socket.AF_INET, "0.0.0.0", port)  # noqa: S104  # asked for
+    return _open(listener, transport, socket.AF_INET, "0.0.0.0", port)  # noqa: S104  # asked for
 
 
 def _open(
     listener: ListenerSettings,
+    transport: str,
     family: socket.AddressFamily,
     host: str,
     port: int,
     *,
     dual_stack: bool = False,
 ) -> socket.socket:
-    stream = listener.transport == "tcp"
+    stream = transport == "tcp"
     sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -151,29 +225,30 @@ def _set_receive_buffer(sock: socket.socket, size: int) -> None:
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
 
-def _explain(listener: ListenerSettings, port: int, problem: OSError) -> ListenError:
+def _explain(listener: ListenerSettings, place: Internet, port: int, problem: OSError) -> ListenError:
     """Turn what the system said into an error that names the option and the way out."""
-    transport = listener.transport.upper()
-    place = f"{transport} {display(listener.interface or '*', port)}"
+    transport = place.transport.upper()
+    where = f"{transport} {display(place.interface or '*', port)}"
     match problem.errno:
         case errno.EADDRINUSE:
             return PortInUse(
                 listener.origin,
-                place,
+                where,
                 f"already in use; stop what listens there (`ss -ln{'t' if transport == 'TCP' else 'u'}p` "
                 f"shows it) or choose another port, 0 for any free one",
             )
         case errno.EACCES | errno.EPERM:
             return ListenNotPermitted(
                 listener.origin,
-                place,
+                where,
                 "not permitted; ports below 1024 need root (twistd --uid drops it again) or "
                 "CAP_NET_BIND_SERVICE; or choose a port from 1024 on",
             )
         case errno.EADDRNOTAVAIL | errno.ENODEV | errno.EINVAL | errno.EAFNOSUPPORT:
             return AddressNotAvailable(
-                f"--interface {listener.interface or '*'}",
-                place,
+                # --port and its like stand for every --interface: name the one that is wrong.
+                f"--interface {place.interface or '*'}" if "port " in listener.origin else listener.origin,
+                where,
                 f"{problem.strerror}; give an address of this machine (`ip address` lists them)",
             )
-    return ListenError(listener.origin, place, f"{problem.strerror}")
+    return ListenError(listener.origin, where, f"{problem.strerror}")

@@ -7,6 +7,7 @@ import sys
 
 from echosvc import __version__
 from echosvc.errors import ExitCode
+from echosvc.tap import Options
 from tests.cli.command import ENVIRONMENT, PATIENCE, CommandCase
 
 
@@ -16,9 +17,13 @@ class HelpTests(CommandCase):
     def test_help(self) -> None:
         """The help pages name the commands, give examples and list the exit codes."""
         for arguments, words in (
-            (["--help"], ["ping", "talk", "RFC 862"]),
+            (["--help"], ["ping", "talk", "config", "protocols", "RFC 862"]),
             (["talk", "--help"], ["Examples:", "Exit codes:", "udp:HOST:PORT", "sha256sum"]),
             (["ping", "-h"], ["Examples:", "Exit codes:", "-c COUNT", "ping(8)"]),
+            (["config", "--help"], ["check", "show"]),
+            (["config", "check", "-h"], ["FILE", "Exit codes:\n", "opens no socket"]),
+            (["config", "show", "-h"], ["Examples:\n", "Exit codes:\n", "--config echosvc.toml"]),
+            (["protocols", "--help"], ["echosvc.protocols", "docs/extending.md"]),
         ):
             finished = self.run_command(*arguments)
             self.assertEqual((0, b""), (finished.returncode, finished.stderr))
@@ -32,10 +37,18 @@ class HelpTests(CommandCase):
         self.assertEqual((0, f"echosvc {__version__}\n"), (finished.returncode, finished.stdout.decode()))
 
     def test_exit_codes_are_documented(self) -> None:
-        """Every exit code a command can end with stands on its help page."""
-        page = self.run_command("talk", "--help").stdout.decode()
-        for code in set(ExitCode) - {ExitCode.SYSTEM, ExitCode.PERMISSION}:
-            self.assertIn(f"\n    {code.value} ", page)
+        """Every exit code a command can end with stands on its help page, and every other on the service's."""
+        for command, codes in (
+            (["talk"], set(ExitCode) - {ExitCode.SYSTEM, ExitCode.PERMISSION, ExitCode.CONFIG}),
+            (["config", "check"], {ExitCode.OK, ExitCode.CONFIG}),
+            (["config", "show"], {ExitCode.OK, ExitCode.USAGE, ExitCode.CONFIG}),
+        ):
+            page = self.run_command(*command, "--help").stdout.decode()
+            for code in codes:
+                self.assertIn(f"\n    {code.value} ", page)
+        page = Options().getUsage()
+        for code in (ExitCode.SYSTEM, ExitCode.PERMISSION, ExitCode.CONFIG):
+            self.assertRegex(page, rf"[ \n]{code.value} ")
 
     def test_nothing_is_imported_for_help(self) -> None:
         """A help page appears without Twisted having been imported, and so at once."""
@@ -43,13 +56,17 @@ class HelpTests(CommandCase):
             "import sys, atexit\n"
             "atexit.register(lambda: print([name for name in sys.modules if 'twisted' in name]))\n"
             "from echosvc.cli import main\n"
-            "main(['talk', '--help'])"
+            "main(sys.argv[1:])"
         )
-        printed = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, env=ENVIRONMENT, timeout=PATIENCE, check=True
-        ).stdout
-
-        self.assertEqual(b"[]", printed.splitlines()[-1])
+        for command in (["talk"], ["config", "check"], ["config", "show"], ["protocols"]):
+            printed = subprocess.run(
+                [sys.executable, "-c", code, *command, "--help"],
+                capture_output=True,
+                env=ENVIRONMENT,
+                timeout=PATIENCE,
+                check=True,
+            ).stdout
+            self.assertEqual(b"[]", printed.splitlines()[-1])
 
 
 class UsageErrorTests(CommandCase):
@@ -71,15 +88,18 @@ class UsageErrorTests(CommandCase):
             (["ping", "-W", "1e9", "localhost", "1"], ["-W", "1e9", "seconds"]),
             (["talk", "-W", "soon", "localhost", "1"], ["-W", "soon", "seconds"]),
             (["talk", "--tls", "localhost", "1"], ["--tls"]),
+            (["config", "chek"], ["'chek'", "echosvc config --help"]),
+            (["config", "check", "a", "b"], ["b", "config check --help"]),
+            (["protocols", "--all"], ["--all"]),
         ):
             self.assert_failed(self.run_command(*arguments), ExitCode.USAGE, *words)
 
     def test_no_arguments(self) -> None:
         """Without arguments the help page appears on standard error, with the exit code of a usage error."""
-        finished = self.run_command()
-
-        self.assertEqual((ExitCode.USAGE, b""), (finished.returncode, finished.stdout))
-        self.assertIn(b"Commands:", finished.stderr)
+        for arguments in ((), ("config",)):
+            finished = self.run_command(*arguments)
+            self.assertEqual((ExitCode.USAGE, b""), (finished.returncode, finished.stdout))
+            self.assertIn(b"Commands:", finished.stderr)
 
     def test_name_not_found(self) -> None:
         """A name without an address is one line and an exit code of its own, over TCP and UDP."""

@@ -10,7 +10,19 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import NoReturn
 
-from tests.hold import crowd, datagram, flood, foreign, hostile, lifecycle, link, readme, stream
+from tests.hold import (
+    crowd,
+    datagram,
+    flood,
+    foreign,
+    hostile,
+    lifecycle,
+    link,
+    listeners,
+    readme,
+    small,
+    stream,
+)
 from tests.hold.promise import Promise, Result, select, summary
 from tests.hold.runner import execute
 from tests.hold.service import REACTORS, use_reactor
@@ -18,7 +30,19 @@ from tests.hold.service import REACTORS, use_reactor
 __all__ = ["main"]
 
 #: The modules that hold promises, in the order they are run.
-FAMILIES = (stream, crowd, datagram, hostile, flood, lifecycle, foreign, link, readme)
+FAMILIES = (
+    stream,
+    crowd,
+    datagram,
+    small,
+    hostile,
+    flood,
+    lifecycle,
+    foreign,
+    listeners,
+    link,
+    readme,
+)
 
 PROMISES = [each for family in FAMILIES for each in vars(family).values() if isinstance(each, Promise)]
 

@@ -22,7 +22,10 @@ README = Path(__file__).parents[2] / "README.md"
 @promise("README", "the examples in README.md run as they stand, but for the port numbers", deadline=30)
 def examples(run: Run) -> str:
     """The client as a library against the service, and a protocol of one's own."""
-    library, shout = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    text = README.read_text()
+    library, shout = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    command = re.search(r"^    (twistd -n echosvc --listen shout=.*)$", text, re.MULTILINE)
+    (config,) = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     server = run.serve("--udp-port", "0")
     kept(server.tcp == server.udp, "--udp-port 0 beside --port 0 did not share one number")
     answered = subprocess.run(
@@ -37,14 +40,28 @@ def examples(run: Run) -> str:
 
     directory = run.directory / "shout"
     directory.mkdir()
-    (directory / "shout.tac").write_text(shout.replace("port=8008", "port=0"))
-    shouting = Server([*twistd(), "-n", "--pidfile=", "-y", "shout.tac"], directory)
+    (directory / "shout.py").write_text(shout)
+    kept(command is not None, "there is no command for shout.py")
+    assert command is not None
+    options = command.group(1).replace("9000", "0").split()[2:]
+    shouting = Server([*twistd(), "-n", "--pidfile=", *options], directory)
     run.using(contextlib.closing(shouting))
     with connect("127.0.0.1", _port(shouting)) as sock:
         send_all_and_shut(sock, b"hello")
         heard = bytes(receive_all(sock, 5))
-    kept(heard == b"HELLO", f"shout.tac answered {heard!r}")
-    return f"the library got {answered.stdout.split()}, shout.tac answered {heard!r}"
+    kept(heard == b"HELLO", f"shout.py answered {heard!r}")
+    (directory / "echosvc.toml").write_text(config)
+    checked = subprocess.run(
+        [sys.executable, "-m", "echosvc", "config", "check", "echosvc.toml"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=20,
+        check=False,
+    )
+    kept(checked.returncode == 0, f"the file in it is refused: {checked.stderr}")
+    return f"the library got {answered.stdout.split()}, shout.py answered {heard!r}"
 
 
 def _port(server: Server) -> int:
@@ -54,4 +71,4 @@ def _port(server: Server) -> int:
         for each in listening(server.log()):
             return each.port
         time.sleep(0.02)
-    raise Broken(f"shout.tac does not listen: {server.log()}")
+    raise Broken(f"shout.py does not listen: {server.log()}")

@@ -74,17 +74,25 @@ class Run:
         Returns:
             The server, listening on TCP and UDP.
         """
-        number = len(self.servers)
-        directory = self.directory / f"server-{number}"
-        directory.mkdir()
+        directory = self.server_directory()
         if self.control:
             server = start_control(directory)
         else:
             server = start_service(directory, options, prefix, timer=timer)
-        self.servers.append(server)
-        self.using(contextlib.closing(server))
+        self.watch(server)
         server.wait_until_listening()
         return server
+
+    def server_directory(self) -> Path:
+        """Make a directory for one more server."""
+        directory = self.directory / f"server-{len(self.servers)}"
+        directory.mkdir()
+        return directory
+
+    def watch(self, server: Server) -> None:
+        """Have a server judged and stopped by the runner."""
+        self.servers.append(server)
+        self.using(contextlib.closing(server))
 
 
 @contextlib.contextmanager

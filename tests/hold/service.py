@@ -16,6 +16,7 @@ from pathlib import Path
 
 __all__ = [
     "REACTORS",
+    "START",
     "Lateness",
     "NotServing",
     "Server",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 #: How a server says where it listens: ``echo (RFC 862) listens on TCP [::]:40123``, perhaps followed by a note.
-_LISTENS = re.compile(r"\w+ \([^)]*\) listens on (TCP|UDP) (\S+):(\d+)\b")
+_LISTENS = re.compile(r"\w+(?: \([^)]*\))? listens on (TCP|UDP) (\S+):(\d+)\b")
 
 #: What never stands in the log of a healthy service.
 _TROUBLE = re.compile(r"^.*(?:Traceback|Unhandled).*$", re.MULTILINE)

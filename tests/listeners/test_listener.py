@@ -1,106 +1,343 @@
-"""Tests of listeners: from a description to something that serves."""
+"""Tests of listeners: a bound socket that speaks one wire protocol."""
 
 from __future__ import annotations
 
 import socket
+from collections import Counter
+from ipaddress import ip_network
+from typing import Any
+from unittest import mock
 
-from twisted.trial.unittest import SynchronousTestCase
+import attrs
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from echosvc.admission import make_screen
-from echosvc.listeners import Listener, ListenerSettings, open_listeners
-from echosvc.protocols import EchoFactory, WireProtocol, register, registry
+from echosvc.listeners import ListenerSettings, TLSSettings, certificates
+from echosvc.listeners.layers import Layers
+from echosvc.listeners.listener import Listener, describe
+from echosvc.listeners.sockets import Opened, open_all
+from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, find
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor, udp_socket
+from tests.listeners.cases import (
+    ListenerCase,
+    open_descriptors,
+    tcp_listener,
+    udp_listener,
+    unix_listener,
+    unixgram_listener,
+)
 
 
-class ListenerTests(SynchronousTestCase):
-    """One bound address that speaks one wire protocol."""
+@attrs.frozen
+class Greeting:
+    """Settings of a protocol's own."""
 
-    def open(self, settings: ListenerSettings) -> Listener:
-        """Open one listener."""
+    text: str = "hello"
+
+
+class ListeningCase(ListenerCase):
+    """Opens listeners, and turns their reactor by hand."""
+
+    def setUp(self) -> None:
+        """Make the reactor."""
         self.reactor = FakeReactor()
-        (listener,) = open_listeners([settings])
+
+    def open(self, settings: ListenerSettings, wire: WireProtocol | None = None) -> Listener:
+        """Open one listener."""
+        wire = wire or find(settings.protocol)
+        (opened,) = open_all([settings])
+        listener = Listener(wire, opened, Layers(settings, wire.name))
         self.addCleanup(self.stop, listener)
         return listener
 
+    def start(self, settings: ListenerSettings, wire: WireProtocol | None = None, own: int = 0) -> Listener:
+        """Open one listener, and begin to serve."""
+        listener = self.open(settings, wire)
+        listener.start(self.reactor, make_screen([own]))
+        (self.port,) = self.readers()
+        return listener
+
+    def readers(self) -> list[Any]:
+        """Everything that waits to read."""
+        return list(self.reactor.getReaders())
+
     def stop(self, listener: Listener) -> None:
-        """Stop a listener."""
-        listener.stop()
+        """Stop a listener, and the connections that it has accepted."""
+        stopped = listener.stop()
+        for connection in set(hub_for(self.reactor).getReaders()) - set(self.readers()):
+            connection.abortConnection()
         self.reactor.advance(0)
+        self.successResultOf(stopped)
+
+    def connect(self, listener: Listener) -> socket.socket:
+        """Connect a client over TCP, and accept it."""
+        client = socket.create_connection(("127.0.0.1", listener.port), 5)
+        self.addCleanup(client.close)
+        self.port.doRead()
+        return client
+
+    def udp_client(self) -> socket.socket:
+        """Make a client's UDP socket."""
+        sock = udp_socket()
+        self.addCleanup(sock.close)
+        return sock
+
+
+class NameTests(ListeningCase):
+    """What the log says of a listener."""
 
     def test_says_what_listens_where(self) -> None:
         """One line, with the protocol and where it is specified."""
-        listener = self.open(ListenerSettings(protocol="echo", transport="tcp", port=0, interface="::1"))
+        listener = self.open(tcp_listener(interface="::1"))
 
-        self.assertEqual(str(listener), f"echo (RFC 862) listens on TCP [::1]:{listener.port}")
+        self.assertEqual(f"echo (RFC 862) listens on TCP [::1]:{listener.port}", str(listener))
+        self.assertEqual(f"TCP [::1]:{listener.port}", listener.where)
 
-    def test_serves_datagrams_behind_the_screen(self) -> None:
+    def test_unix_sockets_have_no_port(self) -> None:
+        """They are named as their endpoints name them."""
+        path = str(self.folder() / "echo")
+        listener = self.open(unixgram_listener(path))
+
+        self.assertEqual(f"echo (RFC 862) listens on unixgram:{path}", str(listener))
+        self.assertEqual((None, None), (listener.port, listener.udp_port))
+
+    def test_layers_are_named(self) -> None:
+        """What every client must speak belongs to the line."""
+        listener = self.open(tcp_listener(proxy=(ip_network("10.0.0.0/8"),)))
+
+        self.assertTrue(str(listener).endswith(f":{listener.port}, PROXY from 10.0.0.0/8"))
+
+    def test_only_udp_has_a_udp_port(self) -> None:
+        """Which the screen then refuses as a source."""
+        self.assertIsNone(self.open(tcp_listener()).udp_port)
+        listener = self.open(udp_listener())
+        self.assertEqual(listener.port, listener.udp_port)
+
+    def test_a_name_of_its_own(self) -> None:
+        """Stands before what is spoken, unless it says the same."""
+        plain = WireProtocol(name="Shout", rfc="none", summary="x", stream=EchoFactory)
+        for wire, settings, said in (
+            (find("echo"), tcp_listener(), "echo (RFC 862)"),
+            (find("echo"), tcp_listener(name="lines"), "lines: echo (RFC 862)"),
+            (plain, tcp_listener(protocol="mine:Shout"), "Shout"),
+            (plain, tcp_listener(protocol="mine:Shout", name="Shout"), "Shout"),
+            (plain, tcp_listener(protocol="mine:Shout", name="loud"), "loud: Shout"),
+        ):
+            self.assertEqual(said, describe(wire, settings))
+
+
+class StreamTests(ListeningCase):
+    """Connections."""
+
+    def test_over_tcp(self) -> None:
+        """A connection is accepted, served and counted."""
+        listener = self.start(tcp_listener())
+        client = self.connect(listener)
+        client.sendall(b"hello")
+        hub_for(self.reactor).doRead()
+
+        self.assertEqual(b"hello", client.recv(99))
+        self.assertEqual("1 connections", listener.totals())
+        self.assertEqual({}, listener.drops())
+
+    def test_over_unix(self) -> None:
+        """The same; and the file goes with the listener."""
+        path = self.folder() / "echo"
+        listener = self.start(unix_listener(str(path)))
+        client = self.client()
+        client.connect(str(path))
+        self.port.doRead()
+        client.sendall(b"hello")
+        hub_for(self.reactor).doRead()
+
+        self.assertEqual(b"hello", client.recv(99))
+        self.assertEqual("1 connections", listener.totals())
+        self.stop(listener)
+        self.assertFalse(path.exists())
+
+    def test_whoever_takes_nothing_is_aborted(self) -> None:
+        """After the listener's own time; TCP and UNIX alike, and it is counted."""
+        path = str(self.folder() / "echo")
+        for settings in (tcp_listener(stall_timeout=80.0), unix_listener(path, stall_timeout=80.0)):
+            listener = self.start(settings)
+            self.assertEqual(80.0, self.port.stall_timeout)
+            self.port.aborts["stall-timeout"] += 1
+
+            self.assertEqual({"stall-timeout": 1}, listener.drops())
+            self.stop(listener)
+
+    def test_what_a_layer_refuses_is_counted(self) -> None:
+        """Beside what was aborted."""
+        listener = self.start(tcp_listener(proxy=(ip_network("10.0.0.0/8"),)))
+        self.connect(listener)
+        self.port.aborts["stall-timeout"] += 2
+
+        self.assertEqual({"proxy-untrusted": 1, "stall-timeout": 2}, listener.drops())
+
+    def test_settings_are_handed_to_the_protocol(self) -> None:
+        """The listener's own."""
+        handed: list[Greeting] = []
+
+        def make(options: Greeting) -> IProtocolFactory:
+            handed.append(options)
+            return EchoFactory()
+
+        wire = WireProtocol(name="greeting", rfc="none", summary="x", stream=make, options=Greeting)
+        self.start(tcp_listener(options=Greeting("hi")), wire)
+
+        self.assertEqual([Greeting("hi")], handed)
+
+
+class DatagramTests(ListeningCase):
+    """Datagrams."""
+
+    def test_over_udp_behind_the_screen(self) -> None:
         """An honest datagram is echoed and counted; a dropped one is counted under its reason."""
-        listener = self.open(
-            ListenerSettings(protocol="echo", transport="udp", port=0, interface="127.0.0.1")
-        )
-        client, own = udp_socket(), udp_socket()
-        self.addCleanup(client.close)
-        self.addCleanup(own.close)
-        listener.start(self.reactor, make_screen([own.getsockname()[1]]))
+        client, own = self.udp_client(), self.udp_client()
+        listener = self.start(udp_listener(), own=own.getsockname()[1])
         for sock in (own, client):
             sock.sendto(b"hello", ("127.0.0.1", listener.port))
-        (port,) = self.reactor.getReaders()
-        port.doRead()
+        self.port.doRead()
 
-        self.assertEqual(client.recv(100), b"hello")
-        self.assertEqual(listener.drops(), {"source-port-own": 1})
-        self.assertEqual(listener.totals(), "1 datagrams (5 bytes) in, 1 (5 bytes) out")
+        self.assertEqual(b"hello", client.recv(100))
+        self.assertEqual({"source-port-own": 1}, listener.drops())
+        self.assertEqual("1 datagrams (5 bytes) in, 1 (5 bytes) out", listener.totals())
 
-    def test_serves_streams(self) -> None:
-        """A connection is accepted and counted."""
-        listener = self.open(
-            ListenerSettings(protocol="echo", transport="tcp", port=0, interface="127.0.0.1")
-        )
-        listener.start(self.reactor, make_screen([]))
-        client = socket.create_connection(("127.0.0.1", listener.port), 5)
-        self.addCleanup(client.close)
-        (port,) = self.reactor.getReaders()
-        port.doRead()
+    def test_over_unix(self) -> None:
+        """There are no ports to screen; whoever has no name cannot be answered, which is counted."""
+        folder = self.folder()
+        listener = self.start(unixgram_listener(str(folder / "echo")))
+        named, nameless = (self.client(socket.SOCK_DGRAM) for _ in range(2))
+        named.bind(str(folder / "client"))
+        for sock in (nameless, named):
+            sock.sendto(b"hello", str(folder / "echo"))
+        self.port.doRead()
 
-        self.assertEqual(listener.totals(), "1 connections")
-        self.assertEqual(listener.drops(), {})
-        for connection in set(hub_for(self.reactor).getReaders()) - {port}:
-            connection.abortConnection()
-        self.reactor.advance(0)
+        self.assertEqual(b"hello", named.recv(100))
+        self.assertEqual({"send-ENOTCONN": 1}, listener.drops())
+        self.assertEqual("2 datagrams (10 bytes) in, 1 (5 bytes) out", listener.totals())
+        self.stop(listener)
+        self.assertFalse((folder / "echo").exists())
+
+    def test_settings_are_handed_to_the_protocol(self) -> None:
+        """The listener's own, over UDP and UNIX."""
+        handed: list[Greeting] = []
+
+        def make(options: Greeting) -> DatagramProtocol:
+            handed.append(options)
+            return DatagramEcho()
+
+        wire = WireProtocol(name="greeting", rfc="none", summary="x", datagram=make, options=Greeting)
+        path = str(self.folder() / "echo")
+        for settings in (
+            udp_listener(options=Greeting("hi")),
+            unixgram_listener(path, options=Greeting("hi")),
+        ):
+            self.stop(self.start(settings, wire))
+
+        self.assertEqual([Greeting("hi")] * 2, handed)
+
+
+class EndTests(ListeningCase):
+    """Stopping, and what it leaves."""
 
     def test_can_be_stopped_before_it_was_started(self) -> None:
-        """A service that never ran leaves no socket open."""
-        listener = self.open(
-            ListenerSettings(protocol="echo", transport="tcp", port=0, interface="127.0.0.1")
-        )
-        self.assertEqual(listener.totals(), "0 connections")
-        self.assertEqual(listener.drops(), {})
-        self.successResultOf(listener.stop())
+        """A service that never ran leaves no socket open, and no file."""
+        path = self.folder() / "echo"
+        before = open_descriptors()
+        for settings in (tcp_listener(), udp_listener(), unix_listener(str(path), lockfile=True)):
+            listener = self.open(settings)
+            self.assertEqual("0 connections", listener.totals())
+            self.assertEqual({}, listener.drops())
+            self.successResultOf(listener.stop())
 
-        self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", listener.port))
+            self.assertEqual(before, open_descriptors())
+        self.assertFalse(path.exists())
+
+    def stop_and_listen(self, listener: Listener) -> list[tuple[object, str | None]]:
+        """Stop a listener; return what the log says of it."""
+        with capturedLogs() as events:
+            self.stop(listener)
+        self.assertLessEqual({event["log_namespace"] for event in events}, {"echosvc"})
+        return [(event["log_level"], formatEvent(event)) for event in events]
+
+    def test_a_file_that_cannot_be_removed_is_a_line_in_the_log(self) -> None:
+        """A warning, no traceback; the socket is closed all the same."""
+        path = self.folder() / "echo"
+        listener = self.start(unix_listener(str(path)))
+        with mock.patch("pathlib.Path.unlink", side_effect=PermissionError(13, "Permission denied")):
+            said = self.stop_and_listen(listener)
+
+        self.assertEqual([(LogLevel.warn, f"{path} stays behind: Permission denied")], said)
+        self.assertRaises(ConnectionRefusedError, self.client().connect, str(path))
+
+    def test_stops_in_silence_otherwise(self) -> None:
+        """Nothing is logged of what went well: the service's own line says that it has stopped."""
+        for settings in (unix_listener(str(self.folder() / "echo")), tcp_listener(), udp_listener()):
+            self.assertEqual([], self.stop_and_listen(self.start(settings)))
+
+
+class WarningTests(ListeningCase):
+    """What is not as it was asked for."""
 
     def test_says_when_the_system_grants_a_smaller_buffer(self) -> None:
-        """The way to get the rest is part of the line; TCP has no such buffer."""
-        settings = ListenerSettings(protocol="echo", transport="udp", port=0, interface="127.0.0.1")
+        """The way to get the rest is part of the line."""
         sock = udp_socket()
         self.addCleanup(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        udp = Listener(registry.find("echo"), sock, settings)
-        tcp = self.open(ListenerSettings(protocol="echo", transport="tcp", port=0, interface="127.0.0.1"))
+        settings = udp_listener()
+        (said,) = Listener(find("echo"), Opened(settings, sock), Layers(settings, "echo")).warnings()
 
-        self.assertIn("net.core.rmem_max=4194304", udp.shortfall() or "")
-        self.assertIsNone(tcp.shortfall())
+        self.assertEqual(
+            "receive buffer is 8192 bytes, not 4194304: more is lost in a burst; "
+            "`sysctl -w net.core.rmem_max=4194304` allows it",
+            said,
+        )
 
-    def test_refuses_an_unknown_protocol(self) -> None:
-        """The error names who asked for it."""
-        with self.assertRaisesRegex(ValueError, "listener: there is no protocol 'ecko'"):
-            open_listeners([ListenerSettings(protocol="ecko", transport="tcp", port=0)])
+    def test_says_nothing_of_what_was_just_granted(self) -> None:
+        """The system counts its own overhead, and says the double of what was set."""
+        sock = udp_socket()
+        self.addCleanup(sock.close)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        settings = udp_listener(receive_buffer=8192)
 
-    def test_refuses_a_form_that_a_protocol_lacks(self) -> None:
-        """A protocol without datagrams is not served over UDP."""
-        self.patch(registry, "_known", dict(registry._known))
-        register(WireProtocol(name="streamed", rfc="none", summary="x", stream=EchoFactory))
+        self.assertEqual(
+            [], Listener(find("echo"), Opened(settings, sock), Layers(settings, "echo")).warnings()
+        )
 
-        with self.assertRaisesRegex(ValueError, "streamed is not spoken over UDP"):
-            open_listeners([ListenerSettings(protocol="streamed", transport="udp", port=0)])
+    def test_says_nothing_when_all_is_well(self) -> None:
+        """Streams and UNIX sockets have no such buffer; and half of what the system grants is its own."""
+        folder = self.folder()
+        for settings in (
+            udp_listener(receive_buffer=4096),
+            tcp_listener(),
+            unix_listener(str(folder / "s")),
+            unixgram_listener(str(folder / "d")),
+        ):
+            self.assertEqual([], self.open(settings).warnings())
+
+    def test_certificates(self) -> None:
+        """What they say of themselves is passed on, and they are read again when asked."""
+
+        class Expired:
+            reloads = 0
+
+            def __init__(self, *_: object) -> None:
+                """Read nothing."""
+
+            def reload(self) -> None:
+                Expired.reloads += 1
+
+            def warnings(self) -> list[str]:
+                return ["it has expired"]
+
+        self.patch(certificates, "Certificates", Expired)
+        listener = self.open(tcp_listener(tls=TLSSettings(cert="a", key="b")))
+        listener.reload()
+
+        self.assertEqual(["it has expired"], listener.warnings())
+        self.assertEqual(1, Expired.reloads)
+        self.assertEqual(Counter(), listener.drops())

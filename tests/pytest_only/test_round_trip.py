@@ -8,7 +8,7 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from echosvc.client import connect
-from echosvc.listeners import ListenerSettings
+from echosvc.listeners import Internet, ListenerSettings
 from echosvc.service import EchoService, open_service
 from echosvc.settings import Settings
 
@@ -19,7 +19,7 @@ async def service() -> AsyncIterator[EchoService]:
     running = open_service(
         Settings(
             listeners=tuple(
-                ListenerSettings(protocol="echo", transport=transport, port=0, interface="127.0.0.1")
+                ListenerSettings(protocol="echo", place=Internet(transport, 0, "127.0.0.1"))
                 for transport in ("tcp", "udp")
             )
         ),

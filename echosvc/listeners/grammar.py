@@ -1,0 +1,387 @@
+r"""Endpoints as text: ``tcp:8080``, ``udp:8080:interface=[::1]``, ``unix:/run/echo.sock:mode=666``.
+
+The grammar is Twisted's (parts between colons; ``\`` before a colon, an equals sign or itself makes it ordinary), and
+brackets make everything between them ordinary, too, so that an IPv6 address can be written as it is everywhere else.
+What is not ours is left to Twisted's own parser.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
+
+import attrs
+
+from echosvc.listeners.settings import (
+    Foreign,
+    Inherited,
+    Internet,
+    Network,
+    Place,
+    TLSSettings,
+    UnixSocket,
+)
+
+__all__ = [
+    "Endpoint",
+    "check_interface",
+    "format_endpoint",
+    "parse_endpoint",
+    "parse_networks",
+    "parse_number",
+]
+
+#: Who is believed behind ``haproxy:`` if no networks are named: a proxy on this machine.
+_THIS_MACHINE = ("127.0.0.0/8", "::1/128")
+
+#: UNIX socket addresses have room for 108 bytes, the last of which is a NUL (unix(7)).
+_PATH_LIMIT = 107
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """What an endpoint string says.
+
+    Attributes:
+        place: Where to listen.
+        tls: Speak TLS there.
+        proxy: Expect a PROXY header from these networks.
+        backlog: Connections that may wait to be accepted; None if it does not say.
+    """
+
+    place: Place
+    tls: TLSSettings | None = None
+    proxy: tuple[Network, ...] | None = None
+    backlog: int | None = None
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Understand an endpoint string.
+
+    Args:
+        text: The endpoint, for example ``tls:8443:cert=full.pem:key=key.pem``.
+
+    Returns:
+        What it says. Nothing has been opened or read.
+
+    Raises:
+        ValueError: It cannot be understood; the message says what is wrong and what would be right.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "haproxy":
+        if rest.partition(":")[0] in ("", "haproxy", "udp", "unixgram"):
+            raise ValueError("haproxy: goes before a stream endpoint, such as tcp or unix")
+        inner = parse_endpoint(rest)
+        return attrs.evolve(
+            inner, proxy=parse_networks(_THIS_MACHINE) if inner.proxy is None else inner.proxy
+        )
+    if kind in _KINDS and rest:
+        return _KINDS[kind](_Parts(kind, rest))
+    if kind in _KINDS:
+        raise ValueError(f"{kind}: {_FORMS[kind]}")
+    return Endpoint(place=_foreign(text, kind))
+
+
+def format_endpoint(place: Place) -> str:
+    """Write a place as an endpoint string that means it."""
+    match place:
+        case Internet():
+            interface = (
+                f":interface=[{place.interface}]"
+                if ":" in place.interface
+                else f":interface={place.interface}"
+            )
+            return f"{place.transport}:{place.port}" + (interface if place.interface else "")
+        case UnixSocket():
+            lockfile = ":lockfile=1" if place.lockfile else ""
+            return f"{place.transport}:{_escaped(place.path)}:mode={place.mode:03o}{lockfile}"
+        case Inherited():
+            return (
+                f"systemd:index={place.index}"
+                if place.name is None
+                else f"systemd:name={_escaped(place.name)}"
+            )
+        case Foreign():
+            return place.description
+
+
+def _escaped(value: str) -> str:
+    return re.sub(r"([\\:=\[\]])", r"\\\1", value)
+
+
+class _Parts:
+    """The parts of an endpoint string, each to be taken once.
+
+    Args:
+        kind: What stands before the first colon.
+        text: What stands after it.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        self._kind = kind
+        self._positional: list[str] = []
+        self._named: dict[str, str] = {}
+        try:
+            parts = _split(text)
+        except ValueError as problem:
+            raise self.error(str(problem)) from None
+        for name, value in parts:
+            if name is None:
+                self._positional.append(value)
+            elif name in self._named:
+                raise self.error(f"{name} is given twice")
+            else:
+                self._named[name] = value
+
+    def error(self, what: str) -> ValueError:
+        """Say what is wrong, and what the endpoint looks like."""
+        return ValueError(f"{what}; {_FORMS[self._kind]}")
+
+    def first(self, what: str) -> str:
+        """Take the one part that has no name."""
+        if not self._positional or not self._positional[0]:
+            raise self.error(f"the {what} is missing")
+        return self._positional.pop(0)
+
+    def named(self, name: str) -> str | None:
+        """Take a named part; None if there is none."""
+        return self._named.pop(name, None)
+
+    def number(self, name: str, low: int, high: int) -> int | None:
+        """Take a named part that is a number."""
+        value = self.named(name)
+        return None if value is None else parse_number(name, value, low, high)
+
+    def networks(self, *, may_be_none: bool = False) -> tuple[Network, ...] | None:
+        """Take who may send a PROXY header; none is enough where the peer is no address."""
+        value = self.named("proxy")
+        if value == "" and may_be_none:
+            return ()
+        try:
+            return None if value is None else parse_networks(value.split(","))
+        except ValueError as problem:
+            raise self.error(f"{problem}{self._bracket_hint()}") from None
+
+    def interface(self) -> str:
+        """Take the address to listen on."""
+        try:
+            return check_interface(self.named("interface") or "")
+        except ValueError as problem:
+            raise self.error(f"interface: {problem}{self._bracket_hint()}") from None
+
+    def done(self) -> None:
+        """Refuse what nobody took.
+
+        Raises:
+            ValueError: There is something.
+        """
+        if self._named:
+            name = next(iter(self._named))
+            near = difflib.get_close_matches(name, re.findall(r"(\w+)=", _FORMS[self._kind]), 1)
+            raise self.error(f"{name}= is not known here" + (f", did you mean {near[0]}=?" if near else ""))
+        if self._positional:
+            raise self.error(f"{':'.join(self._positional)!r} has no meaning here{self._bracket_hint()}")
+
+    def _bracket_hint(self) -> str:
+        """Say what is missing where nothing stands between two colons: they are an IPv6 address's."""
+        return " (an IPv6 address goes in brackets: interface=[::1])" if "" in self._positional else ""
+
+
+def _split(text: str) -> list[tuple[str | None, str]]:
+    """Split at colons, and each part at its first equals sign; see the module."""
+    parts: list[tuple[str | None, str]] = []
+    name: str | None = None
+    value = ""
+    brackets = 0
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            value += next(characters, "\\")
+        elif character in "[]":
+            brackets += 1 if character == "[" else -1
+            if brackets < 0:
+                break
+        elif character == ":" and not brackets:
+            parts.append((name, value))
+            name, value = None, ""
+        elif character == "=" and name is None and not brackets:
+            name, value = value, ""
+        else:
+            value += character
+    if brackets:
+        raise ValueError("the brackets do not match; one that is part of a name is written \\[ or \\]")
+    parts.append((name, value))
+    return parts
+
+
+def parse_number(name: str, value: str, low: int, high: int) -> int:
+    """Read a whole number in ASCII digits; `int` alone would take "1_0", " 1" and other scripts' digits.
+
+    Raises:
+        ValueError: It is none from `low` to `high`.
+    """
+    if re.fullmatch(r"[0-9]{1,12}", value) and low <= int(value) <= high:
+        return int(value)
+    raise ValueError(f"{name} {value}: must be a number from {low} to {high}")
+
+
+def check_interface(value: str) -> str:
+    """Make sure that something is an address to listen on, or empty.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not value:
+        return value
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        hint = "127.0.0.1 and ::1 are localhost" if value == "localhost" else "names are not looked up"
+        raise ValueError(f"must be an IPv4 or IPv6 address ({hint})") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
+        raise ValueError(f"a link-local address needs its link: {value}%eth0")
+    return value
+
+
+def parse_networks(values: Sequence[str]) -> tuple[Network, ...]:
+    """Read networks such as ``10.0.0.0/8``, ``fd00::/8`` or ``192.0.2.1``.
+
+    Raises:
+        ValueError: One of them is none.
+    """
+    networks = []
+    for value in values:
+        try:
+            networks.append(ipaddress.ip_network(value))
+        except ValueError as problem:
+            raise ValueError(
+                f"proxy {value!r}: {str(problem).removeprefix(repr(value)).strip()};"
+                " give networks such as 10.0.0.0/8,fd00::/8"
+            ) from None
+    return tuple(networks)
+
+
+def _internet(parts: _Parts, transport: Literal["tcp", "udp"]) -> Internet:
+    return Internet(transport, parse_number("port", parts.first("port"), 0, 65535), parts.interface())
+
+
+def _tcp(parts: _Parts) -> Endpoint:
+    endpoint = Endpoint(
+        place=_internet(parts, "tcp"), proxy=parts.networks(), backlog=parts.number("backlog", 1, 65535)
+    )
+    parts.done()
+    return endpoint
+
+
+def _udp(parts: _Parts) -> Endpoint:
+    endpoint = Endpoint(place=_internet(parts, "udp"))
+    parts.done()
+    return endpoint
+
+
+def _tls(parts: _Parts) -> Endpoint:
+    place = _internet(parts, "tcp")
+    tls = TLSSettings(
+        cert=parts.named("cert"),
+        key=parts.named("key"),
+        cert_dir=parts.named("certdir"),
+        client_ca=parts.named("clientCA"),
+        alpn=tuple(filter(None, (parts.named("alpn") or "").split(","))),
+    )
+    if (tls.cert is None) != (tls.key is None) or not (tls.cert or tls.cert_dir):
+        raise parts.error("cert= and key= go together, or certdir= names a folder")
+    endpoint = Endpoint(
+        place=place, tls=tls, proxy=parts.networks(), backlog=parts.number("backlog", 1, 65535)
+    )
+    parts.done()
+    return endpoint
+
+
+def _unix_socket(parts: _Parts, transport: Literal["unix", "unixgram"]) -> UnixSocket:
+    path = parts.first("path")
+    if "\0" in path:
+        raise parts.error("the path has a NUL in it")
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        raise parts.error(f"the path is longer than {_PATH_LIMIT} bytes, which is all that the system takes")
+    mode = parts.named("mode") or "660"
+    if not re.fullmatch("0?[0-7]{3}", mode):
+        raise parts.error(f"mode {mode}: must be three octal digits, such as 660")
+    lockfile = (parts.named("lockfile") or "0") if transport == "unix" else "0"
+    if lockfile not in ("0", "1"):
+        raise parts.error(f"lockfile {lockfile}: must be 0 or 1")
+    return UnixSocket(transport, path, int(mode, 8), lockfile == "1")
+
+
+def _unix(parts: _Parts) -> Endpoint:
+    endpoint = Endpoint(
+        place=_unix_socket(parts, "unix"),
+        proxy=parts.networks(may_be_none=True),
+        backlog=parts.number("backlog", 1, 65535),
+    )
+    parts.done()
+    return endpoint
+
+
+def _unixgram(parts: _Parts) -> Endpoint:
+    endpoint = Endpoint(place=_unix_socket(parts, "unixgram"))
+    parts.done()
+    return endpoint
+
+
+def _systemd(parts: _Parts) -> Endpoint:
+    name, index = parts.named("name") or None, parts.number("index", 0, 9999)
+    if (name is None) == (index is None):
+        raise parts.error("either the name or the index says which socket it is")
+    endpoint = Endpoint(place=Inherited(name, index), proxy=parts.networks())
+    parts.done()
+    return endpoint
+
+
+_KINDS: dict[str, Callable[[_Parts], Endpoint]] = {
+    "tcp": _tcp,
+    "udp": _udp,
+    "unix": _unix,
+    "unixgram": _unixgram,
+    "tls": _tls,
+    "systemd": _systemd,
+}
+
+_FORMS = {
+    "tcp": "it is tcp:PORT[:interface=ADDRESS][:backlog=N][:proxy=NETWORKS]",
+    "udp": "it is udp:PORT[:interface=ADDRESS]",
+    "unix": "it is unix:PATH[:mode=660][:lockfile=1][:backlog=N][:proxy=], or unix:@NAME",
+    "unixgram": "it is unixgram:PATH[:mode=660], or unixgram:@NAME",
+    "tls": "it is tls:PORT:cert=FULLCHAIN.pem:key=KEY.pem[:clientCA=CA.pem][:certdir=DIR][:alpn=NAMES]"
+    "[:interface=ADDRESS][:backlog=N][:proxy=NETWORKS]",
+    "systemd": "it is systemd:name=NAME[:proxy=NETWORKS] or systemd:index=N",
+}
+
+
+def _foreign(text: str, kind: str) -> Foreign:
+    """Let Twisted, and whatever plugin of it is installed, say whether it knows an endpoint."""
+    # Not before it is needed: this import takes the service manager's sockets out of the environment.
+    from echosvc.listeners import inherited  # noqa: PLC0415
+
+    inherited.remember()
+    from twisted.internet.endpoints import serverFromString  # noqa: PLC0415
+
+    try:
+        serverFromString(cast("None", object()), text)
+    except Exception as problem:  # noqa: BLE001  # whatever a plugin of Twisted raises
+        near = difflib.get_close_matches(kind, [*_KINDS, "haproxy", "ssl"], 1)
+        if not text.strip() or ":" not in text:
+            hint = "an endpoint is KIND:ARGUMENTS, such as tcp:8080"
+        elif near and "Unknown endpoint type" in str(problem):
+            hint = f"did you mean {near[0]}:?"
+        else:
+            hint = f"there are {', '.join(_KINDS)}, haproxy, and what Twisted knows ({_one_line(problem)})"
+        raise ValueError(f"endpoint {text!r}: {hint}") from None
+    return Foreign(text)
+
+
+def _one_line(problem: Exception) -> str:
+    return " ".join(f"{type(problem).__name__}: {problem}".split())

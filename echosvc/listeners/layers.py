@@ -1,0 +1,86 @@
+"""What goes between the bytes of a stream and its protocol: a PROXY header, TLS."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IProtocolFactory
+
+from echosvc.listeners.settings import ListenerSettings
+from echosvc.transports.proxy import ProxyFactory
+
+if TYPE_CHECKING:
+    from echosvc.listeners.certificates import Certificates
+
+__all__ = ["Layers"]
+
+
+class Layers:
+    """The layers of one listener.
+
+    Args:
+        settings: What describes the listener.
+        name: What its protocol is called, for whoever agrees on one by ALPN.
+
+    Attributes:
+        refused: How many connections were refused by a layer, by reason.
+
+    Raises:
+        ValueError: A certificate or key cannot be used, or TLS is not installed; the message says why.
+    """
+
+    def __init__(self, settings: ListenerSettings, name: str) -> None:
+        self.refused: Counter[str] = Counter()
+        self._proxy = settings.proxy
+        self._certificates = _certificates(settings, name)
+
+    def __str__(self) -> str:
+        """Name the layers, as they are added to a log line: ``, TLS``."""
+        tls = ", TLS" if self._certificates else ""
+        if self._proxy is None:
+            return tls
+        return f"{tls}, PROXY from {', '.join(map(str, self._proxy)) or 'a UNIX socket'}"
+
+    def around(self, factory: IProtocolFactory, clock: Any) -> IProtocolFactory:
+        """Put the layers around a factory.
+
+        Args:
+            factory: Builds the protocols that the bytes are for.
+            clock: Keeps the deadlines of handshakes and headers.
+
+        Returns:
+            Builds what the port serves.
+        """
+        if self._certificates is not None:
+            from echosvc.transports.tls import TLSFactory  # noqa: PLC0415  # an extra
+
+            factory = TLSFactory(factory, self._certificates, clock, refused=self.refused)
+        if self._proxy is not None:
+            factory = ProxyFactory(factory, self._proxy, clock, refused=self.refused)
+        return factory
+
+    def reload(self) -> None:
+        """Read certificates and keys again.
+
+        Raises:
+            ValueError: One cannot be used; those that were read before are still used.
+        """
+        if self._certificates is not None:
+            self._certificates.reload()
+
+    def warnings(self) -> list[str]:
+        """Say what is not as it should be: a certificate that has expired, for example."""
+        return [] if self._certificates is None else self._certificates.warnings()
+
+
+def _certificates(settings: ListenerSettings, name: str) -> Certificates | None:
+    if settings.tls is None:
+        return None
+    try:
+        from echosvc.listeners.certificates import Certificates  # noqa: PLC0415  # an extra
+    except ImportError as problem:
+        raise ValueError(
+            f"TLS needs packages that are not installed ({problem.name}): pip install 'echosvc[tls]'"
+        ) from problem
+    return Certificates(settings.tls, (name,))

@@ -1,0 +1,163 @@
+"""From settings to listeners: everything is checked first, then opened, all of it or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from echosvc.errors import InvalidListener
+from echosvc.listeners.foreign import ForeignListener
+from echosvc.listeners.layers import Layers
+from echosvc.listeners.listener import Listener
+from echosvc.listeners.settings import Foreign, Inherited, Internet, ListenerSettings, Place, UnixSocket
+from echosvc.listeners.sockets import Opened, open_all
+from echosvc.protocols import WireProtocol, find
+
+__all__ = ["AnyListener", "check_listeners", "open_listeners"]
+
+AnyListener: TypeAlias = Listener | ForeignListener
+
+
+def check_listeners(settings: Sequence[ListenerSettings]) -> list[InvalidListener]:
+    """Find every mistake that can be found without opening a socket.
+
+    Args:
+        settings: What is to be listened on.
+
+    Returns:
+        The mistakes, in the order of `settings`: unknown protocols, forms that a protocol does not have, files that
+        cannot be read, places asked for twice.
+    """
+    mistakes = []
+    for index, each in enumerate(settings):
+        try:
+            wire = _find_wire(each)
+            _check_form(each, wire, is_stream=_is_stream(each.place))
+            _build(each, wire)
+        except InvalidListener as mistake:
+            mistakes.append(mistake)
+        for other in settings[:index]:
+            if _overlap(each.place, other.place):
+                mistakes.append(
+                    InvalidListener(each.origin, f"{_show(each.place)} is already taken by {other.origin}")
+                )
+                break
+    return mistakes
+
+
+def open_listeners(settings: Sequence[ListenerSettings], reactor: Any) -> list[AnyListener]:
+    """Open every listener of a service; nothing is served until each is started.
+
+    Args:
+        settings: What to listen on.
+        reactor: What will serve it. Used only by endpoints of Twisted's own, which listen at once.
+
+    Returns:
+        The listeners, in the order of `settings`; several for one that asks for several inherited sockets.
+
+    Raises:
+        InvalidListener: A mistake was found, the first of them. None is left open.
+        ListenError: One could not be opened. None is left open.
+    """
+    if mistakes := check_listeners(settings):
+        raise mistakes[0]
+    with contextlib.ExitStack() as undo:
+        opened = open_all(settings)
+        for each in opened:
+            undo.callback(each.close)
+        listeners = [_listener(each, reactor, undo) for each in opened]
+        undo.pop_all()
+    return listeners
+
+
+def _listener(opened: Opened, reactor: Any, undo: contextlib.ExitStack) -> AnyListener:
+    settings = opened.settings
+    wire = _find_wire(settings)
+    layers = _layers(settings, wire)
+    if isinstance(settings.place, Foreign):
+        foreign = ForeignListener(wire, settings, settings.place, layers, reactor)
+        undo.callback(foreign.stop)
+        return foreign
+    listener = Listener(wire, opened, layers)
+    _check_form(settings, wire, is_stream=not listener.is_datagram)
+    return listener
+
+
+def _find_wire(settings: ListenerSettings) -> WireProtocol:
+    try:
+        return find(settings.protocol)
+    except ValueError as problem:
+        raise InvalidListener(settings.origin, str(problem)) from None
+
+
+def _check_form(settings: ListenerSettings, wire: WireProtocol, *, is_stream: bool | None) -> None:
+    """Refuse what a protocol, or a socket, cannot do; None: the socket is not known yet."""
+    if is_stream is True and wire.stream is None:
+        raise InvalidListener(
+            settings.origin, f"{wire.name} has no stream form; it is spoken over udp and unixgram"
+        )
+    if is_stream is False:
+        if wire.datagram is None:
+            raise InvalidListener(
+                settings.origin, f"{wire.name} has no datagram form; it is spoken over tcp, unix and tls"
+            )
+        if settings.tls is not None or settings.proxy is not None:
+            raise InvalidListener(
+                settings.origin, "TLS and PROXY headers are for streams; this is for datagrams"
+            )
+
+
+def _build(settings: ListenerSettings, wire: WireProtocol) -> None:
+    """Make everything once as it will be made, so that what is wrong with files and options is found now."""
+    _layers(settings, wire)
+    try:
+        if wire.stream is not None:
+            wire.make_stream(settings.options)
+        if wire.datagram is not None:
+            wire.make_datagram(settings.options)
+    except Exception as problem:  # whatever somebody else's protocol raises
+        text = str(problem) if isinstance(problem, ValueError | TypeError | OSError) else repr(problem)
+        raise InvalidListener(settings.origin, f"{wire.name}: {text}") from problem
+
+
+def _layers(settings: ListenerSettings, wire: WireProtocol) -> Layers:
+    try:
+        return Layers(settings, wire.name)
+    except ValueError as problem:
+        raise InvalidListener(settings.origin, str(problem)) from problem
+
+
+def _is_stream(place: Place) -> bool | None:
+    match place:
+        case Internet():
+            return place.transport == "tcp"
+        case UnixSocket():
+            return place.transport == "unix"
+        case Foreign():
+            return True
+        case Inherited():
+            return None
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    """Whether two places are, in part at least, the same."""
+    match one, other:
+        case Internet(), Internet():
+            same = (one.transport, one.port) == (other.transport, other.port) and one.port != 0
+            return same and (one.interface == other.interface or not one.interface or not other.interface)
+        case UnixSocket(), UnixSocket():
+            return one.path == other.path
+        case Inherited(), Inherited():
+            return one == other
+    return False
+
+
+def _show(place: Place) -> str:
+    """Name a place that may overlap with another."""
+    match place:
+        case Internet():
+            return f"{place.transport}:{place.port}" + (f" on {place.interface}" if place.interface else "")
+        case UnixSocket():
+            return place.path
+    return "the inherited socket"

@@ -1,0 +1,208 @@
+"""From a TOML file to settings. All mistakes are found at once, each with file and line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cached_property
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+from echosvc.errors import InvalidConfig
+from echosvc.listeners import Endpoint, ListenerSettings, TLSSettings, check_listeners, parse_endpoint
+from echosvc.listeners.grammar import parse_networks
+from echosvc.listeners.settings import Network
+from echosvc.protocols import WireProtocol, find
+from echosvc.settings.lines import key_lines
+from echosvc.settings.model import Defaults, FileTable, ListenerTable, Strings, TLSTable
+from echosvc.settings.structure import Key, Mistake, Mistakes, structure
+
+__all__ = ["read_config"]
+
+T = TypeVar("T")
+
+
+def read_config(path: str) -> tuple[ListenerSettings, ...]:
+    """Read what a file says of listeners.
+
+    Args:
+        path: A TOML file with tables ``[[listener]]`` and perhaps ``[defaults]``.
+
+    Returns:
+        What to listen on. Nothing has been opened.
+
+    Raises:
+        InvalidConfig: The file cannot be read or used; all its mistakes are in the error.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as problem:  # the latter if no file could have such a name
+        raise InvalidConfig([f"{path}: {getattr(problem, 'strerror', problem)}"]) from problem
+    try:
+        text = data.decode("utf-8-sig")  # Windows' editors begin a file with a mark
+        table = tomllib.loads(text)
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise InvalidConfig([f"{path}:{line}: not UTF-8, which TOML is: {problem.reason}"]) from problem
+    except (
+        ValueError,
+        RecursionError,
+    ) as problem:  # also a number of 5000 digits, a list in a list in a list ...
+        raise InvalidConfig([_not_toml(path, str(problem))]) from problem
+    return _Reader(path, text).read(table)
+
+
+def _not_toml(path: str, problem: str) -> str:
+    """Put the line, which `tomllib` puts last, where it stands in all other messages."""
+    said = re.fullmatch(r"(.*) \(at line ([0-9]+), column [0-9]+\)", problem, re.DOTALL)
+    return f"{path}:{said[2]}: not TOML: {said[1]}" if said else f"{path}: not TOML: {problem}"
+
+
+class _Reader:
+    """Reads one file.
+
+    Args:
+        path: Its name.
+        text: What stands in it.
+    """
+
+    def __init__(self, path: str, text: str) -> None:
+        self._path = path
+        self._text = text
+        self._mistakes: list[Mistake] = []
+        self._origins: dict[str, int] = {}
+
+    def read(self, table: dict[str, Any]) -> tuple[ListenerSettings, ...]:
+        """Make settings of the whole, or tell all mistakes."""
+        listeners: list[ListenerSettings] = []
+        file = self._structured(table, FileTable, ()) or FileTable()
+        tables = table.get("listener", [])
+        if not isinstance(tables, list):
+            self._mistake(("listener",), "listener is a list of tables: write [[listener]]")
+        elif not tables:
+            self._mistake((), "nothing to serve; a table [[listener]] says what")
+        else:
+            for index, each in enumerate(tables):
+                key = ("listener", index)
+                if (listener := self._structured(each, ListenerTable, key)) is not None:
+                    listeners += self._listeners(listener, key, file.defaults)
+        found = [(self._line(each.key), each.problem) for each in self._mistakes]
+        found += [(self._origins[each.origin], each.problem) for each in check_listeners(listeners)]
+        if found:
+            raise InvalidConfig(
+                [self._say(*each) for each in sorted(dict.fromkeys(found), key=itemgetter(0))]
+            )
+        return tuple(listeners)
+
+    def _structured(self, table: Any, kind: type[T], key: Key) -> T | None:
+        """Make a record of a table; of what is left of it without its mistakes, so that more are found."""
+        try:
+            return structure(table, kind, key)
+        except Mistakes as problem:
+            self._mistakes += problem.found
+            wrong = {each.key[len(key)] for each in problem.found if len(each.key) > len(key)}
+        try:
+            return structure({name: value for name, value in table.items() if name not in wrong}, kind, key)
+        except (Mistakes, AttributeError):
+            return None
+
+    def _mistake(self, key: Key, problem: str) -> None:
+        self._mistakes.append(Mistake(key, problem))
+
+    def _listeners(self, table: ListenerTable, key: Key, defaults: Defaults) -> list[ListenerSettings]:
+        """Make a listener of each endpoint; none if nobody can speak there, which is one mistake and not one each."""
+        wire = self._wire(table.protocol, (*key, "protocol"))
+        options = self._options(table, wire, (*key, "options"))
+        proxy = self._networks(table.proxy, (*key, "proxy"))
+        found = []
+        for index, text in enumerate(table.endpoint):
+            place = (*key, "endpoint", index)
+            try:
+                endpoint = parse_endpoint(text)
+            except ValueError as problem:
+                self._mistake(place, str(problem))
+                continue
+            found.append(
+                ListenerSettings(
+                    protocol=table.protocol,
+                    place=endpoint.place,
+                    name=table.name or table.protocol,
+                    origin=self._origin(place),
+                    tls=self._tls(table.tls, endpoint, (*key, "tls")),
+                    proxy=endpoint.proxy if proxy is None else proxy,
+                    options=options,
+                    backlog=_first(endpoint.backlog, table.backlog, defaults.backlog),
+                    receive_buffer=_first(table.rcvbuf, defaults.rcvbuf),
+                    stall_timeout=_first(table.stall_timeout, defaults.stall_timeout),
+                    answer_rate=_first(table.answer_rate, defaults.answer_rate),
+                )
+            )
+        return [] if wire is None else found
+
+    def _wire(self, name: str, key: Key) -> WireProtocol | None:
+        try:
+            return find(name)
+        except ValueError as problem:
+            self._mistake(key, str(problem))
+            return None
+
+    def _networks(self, values: Strings | None, key: Key) -> tuple[Network, ...] | None:
+        if values is None:
+            return None
+        found: list[Network] = []
+        for index, value in enumerate(values):
+            try:
+                found += parse_networks([value])
+            except ValueError as problem:
+                self._mistake((*key, index), str(problem))
+        return tuple(found)
+
+    def _options(self, table: ListenerTable, wire: WireProtocol | None, key: Key) -> Any:
+        """Make the protocol's own settings; None for its defaults."""
+        if wire is None:
+            return None
+        if wire.options is None:
+            if table.options:
+                self._mistake(key, f"{wire.name} has no options")
+            return None
+        return self._structured(table.options, wire.options, key)
+
+    def _tls(self, table: TLSTable | None, endpoint: Endpoint, key: Key) -> TLSSettings | None:
+        if table is None:
+            return endpoint.tls
+        if endpoint.tls is not None:
+            self._mistake(key, "the endpoint says tls: already; say it in one of the two places")
+        if (table.cert is None) != (table.key is None) or not (table.cert or table.certdir):
+            self._mistake(key, "cert and key go together, or certdir names a folder")
+            return None
+        return TLSSettings(
+            cert=table.cert,
+            key=table.key,
+            cert_dir=table.certdir,
+            client_ca=table.client_ca,
+            alpn=tuple(table.alpn),
+        )
+
+    def _origin(self, key: Key) -> str:
+        line = self._line(key)
+        origin = f"{self._path}:{line}"
+        self._origins[origin] = line
+        return origin
+
+    def _say(self, line: int, problem: str) -> str:
+        return f"{self._path}:{line}: {problem}" if line else f"{self._path}: {problem}"
+
+    @cached_property
+    def _lines(self) -> dict[Key, int]:
+        return key_lines(self._text)
+
+    def _line(self, key: Key) -> int:
+        """Find the line on which a key stands, or the table that should have it; 0 if neither does."""
+        while key and key not in self._lines:
+            key = key[:-1]
+        return self._lines.get(key, 0)
+
+
+def _first(*values: Any) -> Any:
+    return next(each for each in values if each is not None)

@@ -1,0 +1,142 @@
+"""Throw-away certificate authorities, and what they issue: made in memory, in less than a millisecond each."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+from twisted.trial.unittest import SynchronousTestCase
+
+__all__ = ["DAY", "Authority", "Issued", "folder_for"]
+
+DAY = timedelta(days=1)
+
+
+@attrs.frozen
+class Issued:
+    """A certificate with its key.
+
+    Attributes:
+        certificate: The certificate.
+        issuers: Those of who issued it, up to the root and without it.
+        private: Its key.
+    """
+
+    certificate: x509.Certificate
+    issuers: tuple[x509.Certificate, ...]
+    private: Any
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate alone."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def chain(self) -> bytes:
+        """The certificate and those of its issuers."""
+        return b"".join(each.public_bytes(Encoding.PEM) for each in (self.certificate, *self.issuers))
+
+    @property
+    def key(self) -> bytes:
+        """The key, as it is."""
+        return self._key(NoEncryption())
+
+    @property
+    def encrypted_key(self) -> bytes:
+        """The key, under a passphrase."""
+        return self._key(BestAvailableEncryption(b"secret"))
+
+    def _key(self, encryption: Any) -> bytes:
+        pem: bytes = self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        return pem
+
+    def write(self, folder: str | Path, name: str = "server") -> tuple[str, str]:
+        """Write chain and key to a folder; return both paths."""
+        cert, key = Path(folder) / f"{name}.crt", Path(folder) / f"{name}.key"
+        cert.write_bytes(self.chain)
+        key.write_bytes(self.key)
+        return str(cert), str(key)
+
+
+def folder_for(test: SynchronousTestCase) -> str:
+    """Make a folder that goes when the test ends; return its path."""
+    folder = TemporaryDirectory(prefix="echosvc-")
+    test.addCleanup(folder.cleanup)
+    return folder.name
+
+
+class Authority:
+    """Issues certificates.
+
+    Args:
+        name: Its common name.
+        parent: Who issued its own certificate; None if it did so itself.
+
+    Attributes:
+        own: Its own certificate.
+    """
+
+    def __init__(self, name: str = "Test CA", parent: Authority | None = None) -> None:
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._parent = parent
+        self._private = ec.generate_private_key(ec.SECP256R1())
+        issuer = parent or self
+        self.own = issuer._sign(self._name, self._private, [x509.BasicConstraints(ca=True, path_length=None)])
+
+    def issue(
+        self, *names: str, private: Any = None, begins: timedelta = -DAY, ends: timedelta = DAY
+    ) -> Issued:
+        """Issue a certificate for some hosts, or for a client.
+
+        Args:
+            names: What it names (subjectAltName); none for a certificate that names no host.
+            private: Its key; a new one if None.
+            begins: From when on it is valid, counted from now.
+            ends: Until when.
+        """
+        private = private or ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else "nobody")])
+        hosts = [x509.SubjectAlternativeName([x509.DNSName(each) for each in names])] if names else []
+        certificate = self._sign(subject, private, hosts, begins, ends)
+        issuers = (self.own,) if self._parent else ()
+        return Issued(certificate, issuers, private)
+
+    @property
+    def pem(self) -> bytes:
+        """Its own certificate."""
+        return self.own.public_bytes(Encoding.PEM)
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        private: Any,
+        extensions: list[Any],
+        begins: timedelta = -DAY,
+        ends: timedelta = DAY,
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(private.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + begins)
+            .not_valid_after(now + ends)
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(self._private, hashes.SHA256())

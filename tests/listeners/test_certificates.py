@@ -1,0 +1,514 @@
+"""Tests of files of certificates and keys: what is wrong with them, and whom they serve how."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
+from OpenSSL.SSL import Error, WantReadError
+from twisted.trial.unittest import SynchronousTestCase
+
+from echosvc.listeners.certificates import CertificateError, Certificates
+from echosvc.listeners.settings import TLSSettings
+from tests.certificates import DAY, Authority, Issued, folder_for
+from tests.transports.tls_peer import VERSIONS, Client, client_context
+
+
+class CertificateCase(SynchronousTestCase):
+    """Writes files, and reads them."""
+
+    def setUp(self) -> None:
+        """Make a folder, and who issues what is written there."""
+        self.folder = Path(folder_for(self))
+        self.authority = Authority()
+        self.issued = self.authority.issue("localhost")
+        self.cert, self.key = self.issued.write(self.folder)
+
+    def write(self, name: str, data: bytes) -> str:
+        """Write a file; return its path."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return str(path)
+
+    def read(self, **settings: Any) -> Certificates:
+        """Read the files that settings name; without any, the default ones."""
+        return Certificates(
+            TLSSettings(**({"cert": self.cert, "key": self.key} | settings)), ("echo", "echo/1")
+        )
+
+    def read_folder(self) -> Certificates:
+        """Read the folder alone."""
+        return Certificates(TLSSettings(cert_dir=str(self.folder)))
+
+    def shake(
+        self,
+        certificates: Certificates,
+        host: str | None = "localhost",
+        *,
+        version: ssl.TLSVersion | None = None,
+        own: Issued | None = None,
+        offered: tuple[str, ...] = (),
+        session: ssl.SSLSession | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> tuple[Client, Any]:
+        """Shake hands with a client; return it and the connection on our side."""
+        if context is None:
+            context = client_context(self.authority, version, folder=str(self.folder), own=own)
+            context.check_hostname = False
+            if offered:
+                context.set_alpn_protocols(list(offered))
+        client = Client(context, host, session)
+        server: Any = certificates.serverConnectionForTLS(None)  # type: ignore[arg-type]  # asks nothing of it
+        server.set_accept_state()
+        shaken = False
+        for _ in range(5):
+            client.take()
+            if sent := client.give():
+                server.bio_write(sent)
+            with contextlib.suppress(WantReadError):
+                if shaken:
+                    server.recv(1)
+                else:
+                    server.do_handshake()
+                    shaken = True
+            with contextlib.suppress(WantReadError):
+                client.take(server.bio_read(1 << 16))
+        return client, server
+
+    def shown(self, certificates: Certificates, host: str | None) -> Any:
+        """Tell which certificate is shown to a client that asks for a host."""
+        client, _ = self.shake(certificates, host)
+        return load_der_x509_certificate(client.tls.getpeercert(binary_form=True) or b"")
+
+
+class MistakeTests(CertificateCase):
+    """Everything that is wrong is said in one line, with the file's name and what would be right."""
+
+    def problem(self, **settings: Any) -> str:
+        """Return what is said of files that cannot be used."""
+        error = self.assertRaises(CertificateError, self.read, **settings)
+        self.assertIsInstance(error, ValueError)
+        self.assertNotIn("\n", str(error))
+        return str(error)
+
+    def test_no_such_file(self) -> None:
+        """It is named, with what the system says."""
+        self.assertEqual(
+            self.problem(cert="nowhere.pem"),
+            "certificate file nowhere.pem: cannot be read: No such file or directory; "
+            "name a PEM file that this user may read",
+        )
+        self.assertIn("key file nowhere.pem: cannot be read", self.problem(key="nowhere.pem"))
+        self.assertIn("client CA file nowhere.pem: cannot be read", self.problem(client_ca="nowhere.pem"))
+
+    def test_empty_files(self) -> None:
+        """An empty file of client CAs would let nobody in, or everybody."""
+        path = self.write("empty.pem", b"\n")
+
+        for role in ("cert", "key", "client_ca"):
+            self.assertIn(f"{path}: is empty", self.problem(**{role: path}))
+
+    def test_not_pem(self) -> None:
+        """It is said how DER is converted."""
+        path = self.write("server.der", self.issued.certificate.public_bytes(Encoding.DER))
+
+        self.assertIn(f"{path}: is not PEM", self.problem(cert=path))
+        self.assertIn("openssl x509 -inform der", self.problem(cert=path))
+
+    def test_the_wrong_kind(self) -> None:
+        """A key for a certificate and the other way round: it is said what there is."""
+        self.assertIn(
+            f"{self.key}: there is no certificate in it, only PRIVATE KEY", self.problem(cert=self.key)
+        )
+        self.assertIn(
+            f"{self.cert}: there is no private key in it, only CERTIFICATE", self.problem(key=self.cert)
+        )
+        self.assertIn(f"client CA file {self.key}: there is no cert", self.problem(client_ca=self.key))
+
+    def test_damaged_files(self) -> None:
+        """What cannot be decoded is not served."""
+        cert = self.write("cut.crt", self.issued.pem.replace(b"MII", b"M!I"))
+        key = self.write("cut.key", self.issued.key.replace(b"MIG", b"MIx"))
+
+        self.assertIn(f"{cert}: a certificate in it is damaged", self.problem(cert=cert))
+        self.assertIn(f"{key}: the private key in it is damaged", self.problem(key=key))
+
+    def test_an_encrypted_key(self) -> None:
+        """Nobody is there to be asked; it is said how to decrypt it."""
+        path = self.write("secret.key", self.issued.encrypted_key)
+
+        self.assertIn(f"key file {path}: the key is encrypted", self.problem(key=path))
+        self.assertIn(f"openssl pkey -in {path} -out", self.problem(key=path))
+
+    def test_a_key_that_does_not_belong(self) -> None:
+        """Both files are named."""
+        path = self.write("other.key", self.authority.issue("localhost").key)
+
+        self.assertEqual(
+            self.problem(key=path),
+            f"key file {path}: the key does not belong to the certificate in {self.cert}; "
+            "give the one it was made with",
+        )
+
+    def test_certificates_in_the_wrong_order(self) -> None:
+        """A client would be shown the issuer's."""
+        path = self.write("chain.pem", self.authority.pem + self.issued.pem)
+
+        self.assertIn(
+            f"{path}: the key belongs to certificate 2 in it; put that one first", self.problem(cert=path)
+        )
+
+    def test_what_openssl_refuses(self) -> None:
+        """A key that is too short, for example."""
+        private = rsa.generate_private_key(65537, 1024)
+        cert, key = self.authority.issue("localhost", private=private).write(self.folder, "short")
+
+        self.assertEqual(
+            self.problem(cert=cert, key=key), f"certificate file {cert}: OpenSSL refuses it: ee key too small"
+        )
+
+    def test_what_is_not_understood(self) -> None:
+        """A certificate with a malformed list of names is not served as one without names."""
+        issued = self.authority.issue("xn--a.example.org")
+        path = self.write("odd.pem", issued.pem)
+        self.write("odd.key", issued.key)
+        der = issued.certificate.public_bytes(Encoding.DER).replace(b"xn--a", b"\xff\xfe\xfd\xfc\xfb")
+        self.write("odd.pem", ssl.DER_cert_to_PEM_cert(der).encode())
+
+        self.assertIn(
+            f"{path}: there is something in it", self.problem(cert=path, key=str(self.folder / "odd.key"))
+        )
+
+    def test_nothing_at_all(self) -> None:
+        """Without a certificate there is no TLS."""
+        error = self.assertRaises(CertificateError, Certificates, TLSSettings())
+
+        self.assertIn("give a certificate file and its key file, or a folder", str(error))
+
+    def test_folders(self) -> None:
+        """One that is not there, and one in which there is nothing."""
+        empty = self.folder / "empty"
+        (empty / "live").mkdir(parents=True)
+        self.write("empty/README", b"nothing here")
+
+        self.assertIn("certificate folder nowhere: cannot be read: No such", self.problem(cert_dir="nowhere"))
+        self.assertIn(
+            f"folder {empty}: there is no certificate in it; put in", self.problem(cert_dir=str(empty))
+        )
+
+    def test_files_in_a_folder(self) -> None:
+        """Each must hold both, a certificate and its key."""
+        path = self.write("x/a.pem", self.issued.pem)
+        self.assertIn(
+            f"key file {path}: there is no private key", self.problem(cert_dir=str(self.folder / "x"))
+        )
+        path = self.write("y/live/fullchain.pem", self.issued.pem)
+        self.assertIn("privkey.pem: cannot be read", self.problem(cert_dir=str(self.folder / "y")))
+
+
+class WarningTests(CertificateCase):
+    """What is not as it should be and is served all the same."""
+
+    def test_nothing_to_say(self) -> None:
+        """All is well."""
+        self.assertEqual(self.read(client_ca=self.write("ca.pem", self.authority.pem)).warnings(), [])
+
+    def test_certificates_that_are_not_valid_now(self) -> None:
+        """It may be the clock that is wrong; and a client decides for itself."""
+        old = self.authority.issue("old", ends=-timedelta(hours=1)).write(self.folder, "old")
+        new = self.authority.issue("new", begins=timedelta(hours=1)).write(self.folder, "new")
+
+        (expired,) = self.read(cert=old[0], key=old[1]).warnings()
+        (early,) = self.read(cert=new[0], key=new[1]).warnings()
+        self.assertRegex(expired, rf"^certificate file {old[0]}: CN=old expired at [\d: -]+ UTC; renew it$")
+        self.assertRegex(
+            early, rf"^certificate file {new[0]}: CN=new is not valid before [\d: -]+ UTC; is the clock"
+        )
+
+    def test_client_cas_that_are_not_valid_now(self) -> None:
+        """Nobody whom they have issued a certificate will be let in."""
+        path = self.write("ca.pem", self.authority.issue("CA", ends=-timedelta(hours=1)).pem)
+
+        (warning,) = self.read(client_ca=path).warnings()
+        self.assertRegex(warning, rf"^client CA file {path}: CN=CA expired")
+
+    def test_two_certificates_for_one_name(self) -> None:
+        """The first is used, by file name; the one that is given by itself comes before all."""
+        for name, hosts in (("a", ("one.example.org",)), ("b", ("one.example.org", "localhost"))):
+            issued = self.authority.issue(*hosts)
+            self.write(f"dir/{name}.pem", issued.chain + issued.key)
+        folder = self.folder / "dir"
+
+        one, two = (f"certificate file {folder / each}" for each in ("a.pem", "b.pem"))
+        self.assertEqual(
+            self.read(cert_dir=str(folder)).warnings(),
+            [
+                f"{two}: not used for one.example.org: {one} is",
+                f"{two}: not used for localhost: certificate file {self.cert} is",
+            ],
+        )
+
+        self.assertEqual(self.shown(self.read(cert_dir=str(folder)), "localhost"), self.issued.certificate)
+
+    def test_one_certificate_twice(self) -> None:
+        """The default may be one of the folder's."""
+        self.write("dir/a.pem", self.issued.chain + self.issued.key)
+
+        self.assertEqual(self.read(cert_dir=str(self.folder / "dir")).warnings(), [])
+
+    def test_a_certificate_that_names_no_host(self) -> None:
+        """It can only be the default."""
+        nameless = self.authority.issue()
+        path = self.write("dir/a.pem", nameless.chain + nameless.key)
+        cert, key = nameless.write(self.folder, "nameless")
+
+        self.assertEqual(self.read(cert=cert, key=key).warnings(), [])
+        self.assertEqual(
+            self.read(cert_dir=str(self.folder / "dir")).warnings(),
+            [f"certificate file {path}: never used: the certificate names no host (subjectAltName)"],
+        )
+
+
+class ServerNameTests(CertificateCase):
+    """Which certificate a client is shown."""
+
+    def setUp(self) -> None:
+        """Write two files, and a folder as certbot makes it."""
+        super().setUp()
+        self.by_name: dict[str, Any] = {}
+        self.folder = self.folder / "live"
+        for name, file in (
+            ("b.example.org", "b.pem"),
+            ("*.wild.example.org", "Wild.pem"),
+            ("Certbot.example.org", "certbot/"),
+        ):
+            issued = self.authority.issue(name)
+            self.by_name[name] = issued.certificate
+            if file.endswith("/"):
+                self.write(f"{file}fullchain.pem", issued.chain)
+                self.write(f"{file}privkey.pem", issued.key)
+                self.write(f"{file}chain.pem", self.authority.pem)
+            else:
+                self.write(file, issued.chain + issued.key)
+        self.write(".hidden.pem", b"an editor's")
+        self.write("README", b"not a certificate")
+        self.write("old/README", b"nor this")
+
+    def test_the_one_that_names_the_host(self) -> None:
+        """Exactly or by a wildcard, whatever the case."""
+        certificates = self.read(cert_dir=str(self.folder))
+
+        for host, expected in (
+            ("b.example.org", "b.example.org"),
+            ("B.Example.ORG", "b.example.org"),
+            ("certbot.example.org", "Certbot.example.org"),
+            ("x.wild.example.org", "*.wild.example.org"),
+        ):
+            self.assertEqual(self.shown(certificates, host), self.by_name[expected])
+
+    def test_the_default_for_everybody_else(self) -> None:
+        """A wildcard stands for one label, neither for none nor for two."""
+        certificates = self.read(cert_dir=str(self.folder))
+
+        for host in (
+            None,
+            "unknown",
+            "wild.example.org",
+            "x.y.wild.example.org",
+            "localhost",
+            "xn--nxasmq6b.org",
+        ):
+            self.assertEqual(self.shown(certificates, host), self.issued.certificate)
+
+    def test_the_first_of_a_folder_is_the_default(self) -> None:
+        """By file name, as a shell sorts in the C locale."""
+        self.assertEqual(self.shown(self.read_folder(), "unknown"), self.by_name["*.wild.example.org"])
+
+    def test_unknown_names_do_not_touch_the_disk(self) -> None:
+        """Nor do known ones: everything was read before."""
+        certificates = self.read_folder()
+        for path in sorted(self.folder.rglob("*.pem")):
+            path.unlink()
+
+        self.assertEqual(self.shown(certificates, "unknown"), self.by_name["*.wild.example.org"])
+        self.assertEqual(self.shown(certificates, "b.example.org"), self.by_name["b.example.org"])
+
+    def test_issuers_are_shown_too(self) -> None:
+        """A client that knows the root alone can follow the chain."""
+        issued = Authority("Intermediate", self.authority).issue("deep.example.org")
+        self.write("a.pem", issued.chain + issued.key)
+
+        client, _ = self.shake(self.read(cert_dir=str(self.folder)), "deep.example.org")
+        self.assertIsNone(client.error)
+        self.assertTrue(client.shaken)
+
+
+class NegotiationTests(CertificateCase):
+    """Versions, ciphers, ALPN, sessions."""
+
+    def test_versions(self) -> None:
+        """TLS 1.2 and up."""
+        context = client_context(self.authority)
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+        client = Client(context)
+        client.take()
+        server = self.read().serverConnectionForTLS(None)  # type: ignore[arg-type]  # asks nothing of it
+        server.set_accept_state()
+        server.bio_write(client.give())
+
+        self.assertIn("unsupported protocol", str(self.assertRaises(Error, server.do_handshake)))
+        for version in VERSIONS:
+            self.assertTrue(self.shake(self.read(), version=version)[0].shaken)
+
+    def test_the_server_chooses_the_cipher(self) -> None:
+        """A client's order does not count, and there is forward secrecy."""
+        context = client_context(self.authority, ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers("ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-GCM-SHA384")
+        client, _ = self.shake(self.read(), context=context)
+
+        self.assertEqual((client.tls.cipher() or ("",))[0], "ECDHE-ECDSA-AES256-GCM-SHA384")
+
+    def test_alpn(self) -> None:
+        """The first of ours that the client offers, too; without one both go on all the same."""
+        certificates = self.read()
+
+        for offered, selected in (
+            ((), None),
+            (("echo",), "echo"),
+            (("echo/1", "echo"), "echo"),
+            (("h2", "echo/1"), "echo/1"),
+            (("h2", "http/1.1"), None),
+        ):
+            client, _ = self.shake(certificates, offered=offered)
+            self.assertEqual((client.shaken, client.tls.selected_alpn_protocol()), (True, selected))
+
+    def test_alpn_that_was_chosen(self) -> None:
+        """Who offers only others than those that the settings name is refused; who offers none is not."""
+        certificates = self.read(alpn=("echo/2",))
+
+        self.assertEqual(
+            self.shake(certificates, offered=("echo/2",))[0].tls.selected_alpn_protocol(), "echo/2"
+        )
+        self.assertTrue(self.shake(certificates)[0].shaken)
+        self.assertRaises(Error, self.shake, certificates, offered=("h2",))
+
+    def test_alpn_whatever_the_server_name(self) -> None:
+        """The choice of a certificate changes nothing else."""
+        other = self.authority.issue("other")
+        self.write("dir/a.pem", other.chain + other.key)
+        client, server = self.shake(self.read(cert_dir=str(self.folder / "dir")), "other", offered=("echo",))
+
+        self.assertEqual(client.tls.selected_alpn_protocol(), "echo")
+        self.assertEqual(server.get_alpn_proto_negotiated(), b"echo")
+
+    def test_sessions_are_resumed(self) -> None:
+        """Whatever the version and the name, with and without client certificates; and never after a reload."""
+        other = self.authority.issue("other")
+        self.write("dir/a.pem", other.chain + other.key)
+        ca = self.write("ca.pem", self.authority.pem)
+        for settings in ({}, {"client_ca": ca}):
+            certificates = self.read(cert_dir=str(self.folder / "dir"), **settings)
+            for version in VERSIONS:
+                for host in ("localhost", "other"):
+                    context = client_context(
+                        self.authority, version, folder=str(self.folder), own=self.authority.issue("somebody")
+                    )
+                    context.check_hostname = False
+                    client, _ = self.shake(certificates, host, context=context)
+                    again, server = self.shake(
+                        certificates, host, context=context, session=client.tls.session
+                    )
+                    self.assertTrue(again.tls.session_reused, (settings, version, host))
+                    self.assertEqual(server.get_peer_certificate() is not None, bool(settings))
+                    certificates.reload()
+                    late, _ = self.shake(certificates, host, context=context, session=client.tls.session)
+                    self.assertFalse(late.tls.session_reused)
+                    self.assertTrue(late.shaken)
+
+    def test_renegotiation_is_refused(self) -> None:
+        """A new handshake in the middle costs us more than the client."""
+        client, server = self.shake(self.read(), version=ssl.TLSVersion.TLSv1_2)
+
+        self.assertTrue(client.shaken)
+        self.assertRaises(Error, server.renegotiate)
+
+
+class ClientCertificateTests(CertificateCase):
+    """Mutual TLS, whatever the server name."""
+
+    def test_who_is_let_in(self) -> None:
+        """Whoever has a certificate from one of the CAs, and nobody else."""
+        other = self.authority.issue("other")
+        self.write("dir/a.pem", other.chain + other.key)
+        second = Authority("Second CA")
+        certificates = self.read(
+            client_ca=self.write("ca.pem", self.authority.pem + second.pem), cert_dir=str(self.folder / "dir")
+        )
+        for host in ("localhost", "other"):
+            for own in (
+                self.authority.issue("x"),
+                second.issue("x"),
+                Authority("Intermediate", second).issue("x"),
+            ):
+                client, server = self.shake(certificates, host, own=own, version=ssl.TLSVersion.TLSv1_2)
+                self.assertTrue(client.shaken)
+                self.assertEqual(server.get_peer_certificate().to_cryptography(), own.certificate)
+            for stranger in (
+                None,
+                Authority("Another CA").issue("x"),
+                self.authority.issue("x", ends=-DAY / 2),
+            ):
+                self.assertRaises(
+                    Error, self.shake, certificates, host, own=stranger, version=ssl.TLSVersion.TLSv1_2
+                )
+
+    def test_a_client_is_told_which_certificate_is_wanted(self) -> None:
+        """One that has several can choose."""
+        path = self.write("ca.pem", self.authority.pem)
+        _, server = self.shake(self.read(client_ca=path), own=self.authority.issue("x"))
+
+        self.assertEqual([name.CN for name in server.get_client_ca_list()], ["Test CA"])
+
+
+class ReloadTests(CertificateCase):
+    """Certificates are renewed while the service runs."""
+
+    def test_new_connections_are_shown_the_new_one(self) -> None:
+        """Those that have begun keep what they have."""
+        certificates = self.read()
+        begun: Any = certificates.serverConnectionForTLS(None)  # type: ignore[arg-type]  # asks nothing of it
+        renewed = self.authority.issue("localhost")
+        renewed.write(self.folder)
+        certificates.reload()
+
+        self.assertEqual(self.shown(certificates, "localhost"), renewed.certificate)
+        self.assertEqual(begun.get_certificate(as_cryptography=True), self.issued.certificate)
+
+    def test_a_mistake_changes_nothing(self) -> None:
+        """The old ones stay, with what was said of them."""
+        certificates = self.read()
+        Path(self.key).write_bytes(self.authority.issue("localhost").key)
+        self.assertRaises(CertificateError, certificates.reload)
+
+        self.assertEqual(self.shown(certificates, "localhost"), self.issued.certificate)
+
+    def test_warnings_are_of_what_was_read_last(self) -> None:
+        """A renewed certificate is no longer complained of."""
+        self.authority.issue("localhost", ends=-timedelta(hours=1)).write(self.folder)
+        certificates = self.read()
+        self.assertEqual(len(certificates.warnings()), 1)
+        self.issued.write(self.folder)
+        certificates.reload()
+
+        self.assertEqual(certificates.warnings(), [])

@@ -1,0 +1,250 @@
+"""Tests of TLS between a stream and its protocol: what the protocol writes, and how it closes."""
+
+from __future__ import annotations
+
+import weakref
+
+from OpenSSL.SSL import Error
+from twisted.internet import _producer_helpers
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, ISSLTransport, ITransport
+from twisted.python.failure import Failure
+from zope.interface import providedBy
+
+from echosvc.transports.tls import PIECE
+from tests.transports.tls_case import DONE, Producer, TLSCase, Wire
+from tests.transports.tls_peer import VERSIONS
+
+
+class OutputTests(TLSCase):
+    """What a protocol writes, and how our direction ends."""
+
+    def test_large_writes_are_whole(self) -> None:
+        """However large, and from however many pieces."""
+        protocol = self.connect_plain()
+        data = bytes(range(256)) * 4096
+        protocol.transport.write(data)
+        protocol.transport.writeSequence([data, b"", b"end"])
+        self.client.take(self.wire.take())
+
+        self.assertEqual(self.client.heard, data + data + b"end")
+
+    def test_a_peer_may_ask_for_short_records(self) -> None:
+        """OpenSSL then takes less at once than it was given (max_fragment_length, RFC 6066 section 4)."""
+        protocol = self.connect_plain()
+        send = self.server.getHandle().send
+        self.patch(self.server.getHandle(), "send", lambda data: send(data[:512]))
+        protocol.transport.write(bytes(100_000))
+        self.client.take(self.wire.take())
+
+        self.assertEqual(self.client.heard, bytes(100_000))
+
+    def test_what_is_written_on_data_leaves_in_one_piece(self) -> None:
+        """Many small writes cost the kernel one call, and nobody waits for another turn."""
+        protocol = self.connect_plain()
+        protocol.on_data = lambda data: [protocol.transport.write(b"x") for _ in range(100)]
+        self.client.write(b"1")
+        self.client.write(b"2")
+        before = self.wire.writes
+        self.server.dataReceived(self.client.give())
+        self.client.take(self.wire.take())
+
+        self.assertEqual(self.wire.writes - before, 1)
+        self.assertEqual(self.client.heard, b"x" * 200)
+
+    def test_a_producer_that_writes_until_it_is_paused_is_paused(self) -> None:
+        """Even while the protocol is handed data: what waits for its return is bounded."""
+        protocol = self.connect_plain()
+        paused: list[int] = []
+
+        def write_until_paused(_: bytes) -> None:
+            while not paused:
+                protocol.transport.write(bytes(1000))
+
+        class Pausing(Wire):
+            def write(self, data: bytes) -> None:
+                super().write(data)
+                if len(self.value()) > PIECE:
+                    paused.append(len(self.value()))
+
+        self.wire.__class__ = Pausing
+        protocol.on_data = write_until_paused
+        self.client.write(b"go")
+        self.server.dataReceived(self.client.give())
+
+        self.assertLess(paused[0], 2 * PIECE)
+
+    def test_half_closing_sends_what_was_written_and_goes_on_reading(self) -> None:
+        """Each side hears of the end of the other."""
+        for version in VERSIONS:
+            self.wire = Wire()
+            protocol = self.connect_plain(version=version)
+            protocol.transport.write(b"my last word")
+            protocol.transport.loseWriteConnection()
+            protocol.transport.loseWriteConnection()
+            protocol.transport.write(b"too late")
+            self.client.take(self.wire.take())
+            self.assertEqual((self.client.heard, self.client.finished), (b"my last word", True))
+            self.assertTrue(self.wire.half_closed)
+            self.server.writeConnectionLost()
+            self.client.write(b"mine")
+            self.client.finish()
+            self.turn()
+            self.assertFalse(self.wire.disconnecting)
+            protocol.transport.loseConnection()
+
+            self.assertEqual(protocol.events, ["made", "shaken", "write lost", b"mine", "read lost"])
+            self.assertTrue(self.wire.disconnecting)
+
+    def test_half_closing_waits_for_a_producer(self) -> None:
+        """As Twisted's interface has it: what it still writes is sent."""
+        protocol = self.connect_plain()
+        protocol.transport.registerProducer(protocol.transport, True)
+        protocol.transport.loseWriteConnection()
+        protocol.transport.write(b"the rest")
+        self.assertFalse(self.wire.half_closed)
+        protocol.transport.unregisterProducer()
+        self.client.take(self.wire.take())
+
+        self.assertEqual((self.client.heard, self.client.finished), (b"the rest", True))
+        self.assertTrue(self.wire.half_closed)
+
+    def test_closing_waits_for_a_producer(self) -> None:
+        """Likewise."""
+        protocol = self.connect_plain()
+        protocol.transport.registerProducer(protocol.transport, True)
+        protocol.transport.loseConnection()
+        protocol.transport.write(b"the rest")
+        self.assertFalse(self.wire.disconnecting)
+        protocol.transport.unregisterProducer()
+        self.client.take(self.wire.take())
+
+        self.assertEqual((self.client.heard, self.client.finished), (b"the rest", True))
+        self.assertTrue(self.wire.disconnecting)
+
+    def test_unregistering_a_producer_closes_nothing_by_itself(self) -> None:
+        """A connection outlives its producers."""
+        protocol = self.connect_plain()
+        protocol.transport.registerProducer(protocol.transport, True)
+        protocol.transport.unregisterProducer()
+        protocol.transport.unregisterProducer()
+
+        self.assertFalse(self.wire.disconnecting or self.wire.half_closed)
+
+    def test_closing_does_not_wait_for_an_answer(self) -> None:
+        """A peer that never sends its close_notify cannot keep the connection; what is written later is dropped."""
+        for version in VERSIONS:
+            self.wire = Wire()
+            protocol = self.connect_plain(version=version)
+            protocol.transport.write(b"bye")
+            protocol.transport.loseConnection()
+            protocol.transport.loseConnection()
+            protocol.transport.write(b"too late")
+            self.client.take(self.wire.take())
+
+            self.assertEqual((self.client.heard, self.client.finished), (b"bye", True))
+            self.assertTrue(self.wire.disconnecting)
+
+    def test_closing_while_data_comes_ends_it(self) -> None:
+        """A protocol that has closed hears no more."""
+        protocol = self.connect_plain()
+        protocol.on_data = lambda _: protocol.transport.loseConnection()
+        self.client.write(b"one")
+        self.client.write(b"two")
+        self.server.dataReceived(self.client.give())
+
+        self.assertEqual(protocol.events, ["made", "shaken", b"one"])
+
+    def test_aborting_claims_no_good_end(self) -> None:
+        """A peer must not take what it has for everything; and the protocol hears no more."""
+        protocol = self.connect_plain()
+        protocol.on_data = lambda _: protocol.transport.abortConnection()
+        self.client.write(b"one")
+        self.client.write(b"two")
+        self.server.dataReceived(self.client.give())
+        self.client.take(self.wire.take())
+        self.assertFalse(self.client.finished)
+        self.assertTrue(self.wire.aborted)
+        self.assertTrue(protocol.transport.disconnecting)
+        self.server.connectionLost(Failure(ConnectionAborted()))
+
+        self.assertEqual(protocol.events, ["made", "shaken", b"one", ConnectionAborted])
+
+    def test_a_write_that_fails_ends_the_connection(self) -> None:
+        """The protocol is told why, and is not bothered with an exception."""
+        protocol = self.connect_plain()
+
+        def fail(_: bytes) -> int:
+            raise Error([("SSL routines", "", "out of luck")])
+
+        self.patch(self.server.getHandle(), "send", fail)
+        protocol.transport.write(b"x")
+        self.assertTrue(self.wire.disconnecting)
+        self.server.connectionLost(DONE)
+
+        self.assertEqual(protocol.events[-1], Error)
+
+    def test_a_producer_that_must_be_asked(self) -> None:
+        """It is asked for each piece, until it has no more."""
+        self.patch(_producer_helpers, "cooperate", self.cooperator.cooperate)
+        protocol = self.connect_plain()
+        pieces = [b"one ", b"two ", b"three"]
+
+        def resume() -> None:
+            protocol.transport.write(pieces.pop(0))
+            if not pieces:
+                protocol.transport.unregisterProducer()
+
+        protocol.transport.registerProducer(Producer(resume), False)
+        protocol.transport.loseConnection()
+        self.clock.advance(1)
+        self.client.take(self.wire.take())
+
+        self.assertEqual((self.client.heard, self.client.finished), (b"one two three", True))
+
+
+class TransportTests(TLSCase):
+    """A protocol's transport is as any other."""
+
+    def test_says_what_the_transport_under_it_is(self) -> None:
+        """With its interfaces, its addresses, and what it says of itself."""
+        protocol = self.connect_plain()
+        transport = protocol.transport
+
+        self.assertEqual(transport.getPeer(), self.wire.getPeer())
+        self.assertEqual(transport.getHost(), self.wire.getHost())
+        self.assertTrue(ITransport.providedBy(transport))
+        self.assertTrue(IHalfCloseableProtocol.providedBy(transport))
+        self.assertIn("HalfCloseable", transport.logPrefix())
+        self.assertIn("TLS", self.factory.logPrefix())
+
+    def test_provides_all_that_the_transport_under_it_provides(self) -> None:
+        """A protocol may ask whether it is a consumer, for example; and learns that it is encrypted."""
+        transport = self.connect_plain().transport
+
+        self.assertEqual([each for each in providedBy(self.wire) if not each.providedBy(transport)], [])
+        self.assertTrue(IConsumer.providedBy(transport))
+        self.assertTrue(ISSLTransport.providedBy(transport))
+
+    def test_nothing_is_left_of_a_connection_that_has_ended(self) -> None:
+        """Memory is given back at once, without the garbage collector's help."""
+        self.connect()
+        handle = weakref.ref(self.server.getHandle())
+        self.server.connectionLost(DONE)
+
+        self.assertIsNone(handle())
+        self.assertEqual(self.factory.protocols, {})
+
+    def test_an_ended_connection_takes_everything_and_does_nothing(self) -> None:
+        """A protocol need not know that it is too late."""
+        protocol = self.connect_plain()
+        transport = protocol.transport
+        self.wire.take()
+        self.server.connectionLost(DONE)
+        transport.write(b"x")
+        transport.loseWriteConnection()
+        transport.loseConnection()
+        transport.unregisterProducer()
+
+        self.assertEqual(self.wire.take(), b"")
+        self.assertFalse(self.wire.half_closed or self.wire.disconnecting)

@@ -1,0 +1,135 @@
+"""What a TLS listener is tested against: a client of the standard library's `ssl`, in memory, and hostile ones."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from tests.certificates import Authority, Issued
+
+__all__ = ["VERSIONS", "Client", "KeyUpdater", "client_context"]
+
+#: Every version that is spoken.
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+def client_context(
+    authority: Authority,
+    version: ssl.TLSVersion | None = None,
+    *,
+    folder: str = "",
+    own: Issued | None = None,
+) -> ssl.SSLContext:
+    """Make a client's context.
+
+    Args:
+        authority: Whom it trusts.
+        version: The only version that it speaks; None for all.
+        folder: Where its own certificate is written.
+        own: Its own certificate; None if it has none.
+    """
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if own is not None:
+        context.load_cert_chain(*own.write(folder, "client"))
+    return context
+
+
+class Client:
+    """A TLS client without a network.
+
+    Args:
+        context: How it speaks.
+        host: Whom it asks for.
+        session: Resume this one.
+
+    Attributes:
+        tls: The connection.
+        shaken: Its part of the handshake is done.
+        heard: Everything it has heard.
+        finished: The server's close_notify has come.
+        error: What ended it; None if nothing did.
+    """
+
+    def __init__(
+        self, context: ssl.SSLContext, host: str | None = "localhost", session: ssl.SSLSession | None = None
+    ) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
+        self.heard = b""
+        self.finished = False
+        self.error: ssl.SSLError | None = None
+        self.shaken = False
+
+    def take(self, data: bytes = b"") -> None:
+        """Take what the server has sent."""
+        self._incoming.write(data)
+        try:
+            if not self.shaken:
+                self.tls.do_handshake()
+                self.shaken = True
+            while not self.finished:
+                piece = self.tls.read(1 << 16)
+                self.heard += piece
+                self.finished = not piece
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.finished = True
+        except ssl.SSLError as error:
+            self.error = error
+
+    def give(self) -> bytes:
+        """Return what is to be sent to the server."""
+        return self._outgoing.read()
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self.tls.write(data)
+
+    def finish(self) -> None:
+        """Send close_notify, and go on listening."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+
+
+class KeyUpdater:
+    """Takes over from a TLS 1.3 client, and asks for new keys, again and again (RFC 8446 section 4.6.3).
+
+    Args:
+        context: The client's; its secrets go to a file from now on.
+        folder: Where the file is.
+    """
+
+    def __init__(self, context: ssl.SSLContext, folder: str) -> None:
+        self._log = Path(folder) / "secrets"
+        context.keylog_filename = str(self._log)
+        self._secret = b""
+
+    def ask(self) -> bytes:
+        """Return one record that asks for new keys. The client must not have sent anything since its handshake."""
+        if not self._secret:
+            lines = [line.split() for line in self._log.read_text().splitlines()]
+            (self._secret,) = [
+                bytes.fromhex(each[2]) for each in lines if each[0] == "CLIENT_TRAFFIC_SECRET_0"
+            ]
+        header = bytes.fromhex("1703030016")  # application data of 5 + 1 + 16 bytes, to whoever looks on
+        key, nonce = self._expand(b"key", 32), self._expand(b"iv", 12)  # the first record under these keys
+        # A handshake message: key_update, 1 byte, update_requested.
+        record = header + AESGCM(key).encrypt(nonce, bytes.fromhex("1800000101") + b"\x16", header)
+        self._secret = self._expand(b"traffic upd", 48)
+        return record
+
+    def _expand(self, label: bytes, length: int) -> bytes:
+        """HKDF-Expand-Label (RFC 8446 section 7.1), for TLS_AES_256_GCM_SHA384."""
+        name = b"tls13 " + label
+        info = length.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0"
+        expanded: Any = HKDFExpand(hashes.SHA384(), length, info).derive(self._secret)
+        return bytes(expanded)
