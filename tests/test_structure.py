@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: From the top of the house to its foundation. A room knows those below it and nothing above.
 ROOMS = [
+    "testing",
     "cli",
     "tap",
     "service",
