@@ -13,6 +13,7 @@ from typing import NoReturn
 from tests.hold import (
     crowd,
     datagram,
+    extending,
     flood,
     foreign,
     hostile,
@@ -42,6 +43,7 @@ FAMILIES = (
     listeners,
     link,
     readme,
+    extending,
 )
 
 PROMISES = [each for family in FAMILIES for each in vars(family).values() if isinstance(each, Promise)]

@@ -141,16 +141,6 @@ class Naming(OneByOne):
         self.transport.write(datagram, addr)
 
 
-class ChangingInPlace(OneByOne):
-    """Writes into a batch, whether or not it may."""
-
-    def batch_received(self, batch: DatagramBatch) -> None:
-        """Write what is there already, and send it back."""
-        for payload, _ in batch:
-            payload[:] = bytes(payload)
-        batch.send_back()
-
-
 class ChangingTooMuch(OneByOne):
     """Writes into a batch, as it may, and writes too much."""
 
