@@ -13,7 +13,6 @@ from echosvc.transports import DatagramBatch
 __all__ = [
     "Amplifying",
     "AnsweringTheFirst",
-    "ChangingInPlace",
     "ChangingTooMuch",
     "Decoding",
     "Delaying",
