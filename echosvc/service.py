@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from echosvc.admission import make_screen
 from echosvc.listeners import AnyListener, open_listeners
-from echosvc.observe import DropReport
+from echosvc.observe import DropReport, LogGuard, own_pipes
 from echosvc.settings import Settings
 
 __all__ = ["EchoService", "open_service"]
@@ -34,10 +34,17 @@ class EchoService(Service):
         self.listeners = listeners
         self._reactor = reactor
         self._drop_report = DropReport(listeners, reactor, self._log)
+        self._log_guard = LogGuard(reactor)
+
+    def privilegedStartService(self) -> None:
+        """Have the log wait for no reader, while whoever we are can still see to that."""
+        super().privilegedStartService()
+        own_pipes()
 
     def startService(self) -> None:
         """Serve every listener, and say so with one line for each."""
         super().startService()
+        self._log_guard.start()
         screen = make_screen(each.udp_port for each in self.listeners if each.udp_port is not None)
         for listener in self.listeners:
             listener.start(self._reactor, screen)
@@ -58,6 +65,7 @@ class EchoService(Service):
         self._drop_report.stop()
         for listener in self.listeners:
             self._log.info("{where}: stopped after {totals}", where=listener.where, totals=listener.totals())
+        self._log_guard.stop()
         return gatherResults([listener.stop() for listener in self.listeners])
 
     def _handle_signals(self) -> None:
