@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -42,16 +43,28 @@ class EchoService(Service):
         own_pipes()
 
     def startService(self) -> None:
-        """Serve every listener, and say so with one line for each."""
+        """Serve every listener, and say so with one line for each.
+
+        Raises:
+            Exception: What a protocol has raised when it began, if nothing else is served.
+        """
         super().startService()
         self._log_guard.start()
         screen = make_screen(each.udp_port for each in self.listeners if each.udp_port is not None)
+        served = 0
         for listener in self.listeners:
-            listener.start(self._reactor, screen)
-            self._log.info("{listener}", listener=str(listener))
-            for warning in listener.warnings():
-                # Not under the name "warning": those are Python's own to whoever still reads Twisted's old events.
-                self._log.warn("{where}: {problem}", where=listener.where, problem=warning)
+            try:
+                listener.start(self._reactor, screen)
+            except Exception:  # whatever somebody else's factory raises when it begins: the others are served
+                self._log.failure("{where}: not served", where=listener.where)
+                listener.stop()
+                if listener is self.listeners[-1] and not served:
+                    self._log_guard.stop()
+                    raise
+            else:
+                served += 1
+                self._log.info("{listener}", listener=str(listener))
+                self._warn(listener)
         self._drop_report.start()
         self._reactor.callWhenRunning(self._handle_signals)
 
@@ -69,7 +82,7 @@ class EchoService(Service):
         return gatherResults([listener.stop() for listener in self.listeners])
 
     def _handle_signals(self) -> None:
-        """Make SIGTERM end the process with exit code 0, and SIGHUP read certificates again.
+        """Make SIGTERM end the process with exit code 0, and SIGHUP read certificates again and not end it.
 
         Twisted stops in good order and then kills itself with the same signal, so that a service manager
         sees a death (143) where there was a clean stop. All is left alone where the reactor does not handle
@@ -78,22 +91,32 @@ class EchoService(Service):
         if signal.getsignal(signal.SIGTERM) != getattr(self._reactor, "sigTerm", None):
             return
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        if any(each.settings.tls is not None for each in self.listeners):
+        # Without certificates it does nothing, lest `kill -HUP` end a daemon; a terminal that goes away still ends
+        # what was begun at it, and nohup is left alone.
+        unheard = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL and not os.isatty(0)
+        if unheard or any(each.settings.tls is not None for each in self.listeners):
             signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
 
     def reload(self) -> None:
         """Read certificates and keys again, for the connections to come; one that is wrong changes nothing."""
-        for listener in self.listeners:
-            if listener.settings.tls is None:
-                continue
+        secure = [each for each in self.listeners if each.settings.tls is not None]
+        if not secure:
+            self._log.info("SIGHUP: no listener has certificates: there is nothing to read again")
+        for listener in secure:
             try:
                 listener.reload()
-            except ValueError as problem:
+            except Exception as problem:  # noqa: BLE001  # whatever is wrong with one, the others are read
                 self._log.error(
                     "{where}: not reloaded: {problem}", where=listener.where, problem=str(problem)
                 )
             else:
                 self._log.info("{where}: certificates read again", where=listener.where)
+                self._warn(listener)
+
+    def _warn(self, listener: AnyListener) -> None:
+        for warning in listener.warnings():
+            # Not under the name "warning": those are Python's own to whoever still reads Twisted's old events.
+            self._log.warn("{where}: {problem}", where=listener.where, problem=warning)
 
     def _on_sigterm(self, *_: object) -> None:
         if not self._stopping:

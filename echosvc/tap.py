@@ -172,7 +172,9 @@ class Options(usage.Options):
         name, equals, rest = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise InvalidOption("--listen", text, "must be NAME=ENDPOINT, for example echo=tcp:8080")
-        found = re.fullmatch(r"([\w.]+:[\w.]+)@(.+)", rest)
+        found = (
+            None if rest.startswith(("unix:", "unixgram:")) else re.fullmatch(r"([\w.]+:[\w.]+)@(.+)", rest)
+        )
         protocol, description = found.groups() if found else (name, rest)
         try:
             endpoint = parse_endpoint(description)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import MultiService
-from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import LogLevel, LogPublisher, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.errors import InvalidListener, PortInUse
 from echosvc.listeners import Internet, ListenerSettings, TLSSettings, UnixSocket, certificates
 from echosvc.listeners.listener import Listener
+from echosvc.protocols import WireProtocol
 from echosvc.service import EchoService, open_service
 from echosvc.settings import Settings
 from echosvc.transports import tls
@@ -306,10 +308,11 @@ class ReloadTests(ServiceCase):
         signal.raise_signal(signal.SIGHUP)
 
         self.assertEqual([1, 1], self.reloads())
-        self.assertEqual(
-            [(LogLevel.info, f"{each.where}: certificates read again") for each in service.listeners[1:]],
-            self.lines(),
-        )
+        said = []
+        for name, each in zip(("one", "two"), service.listeners[1:], strict=True):
+            said.append((LogLevel.info, f"{each.where}: certificates read again"))
+            said.append((LogLevel.warn, f"{each.where}: {name} has expired"))
+        self.assertEqual(said, self.lines())
 
     def test_is_done_between_two_turns_of_the_reactor(self) -> None:
         """A signal comes at any moment, also in the middle of a handshake."""
@@ -322,12 +325,27 @@ class ReloadTests(ServiceCase):
 
         self.assertEqual([1], self.reloads())
 
-    def test_only_where_there_is_tls(self) -> None:
-        """Otherwise the signal does what it always does."""
-        before = signal.getsignal(signal.SIGHUP)
+    def test_without_tls(self) -> None:
+        """It does nothing to a daemon, and says so."""
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        self.patch(os, "isatty", lambda _: False)
         self.run_service()
+        signal.raise_signal(signal.SIGHUP)
 
-        self.assertEqual(before, signal.getsignal(signal.SIGHUP))
+        self.assertEqual(
+            [(LogLevel.info, "SIGHUP: no listener has certificates: there is nothing to read again")],
+            self.lines(),
+        )
+
+    def test_without_tls_where_somebody_else_has_a_say(self) -> None:
+        """At a terminal that goes away, and under nohup, the signal does what it always does."""
+        for handler, terminal in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+            signal.signal(signal.SIGHUP, handler)
+            self.patch(os, "isatty", lambda _, terminal=terminal: terminal)
+            self.run_service()
+
+            self.assertEqual(handler, signal.getsignal(signal.SIGHUP))
+            self.stop()
 
     def test_what_is_wrong_changes_nothing(self) -> None:
         """One line in the log that says what; the listener goes on with what it has, and others are reloaded."""
@@ -343,9 +361,25 @@ class ReloadTests(ServiceCase):
                     f"{service.listeners[1].where}: not reloaded: certificate file wrong: cannot be read",
                 ),
                 (LogLevel.info, f"{service.listeners[2].where}: certificates read again"),
+                (LogLevel.warn, f"{service.listeners[2].where}: good has expired"),
             ],
             self.lines(),
         )
+
+    def test_whatever_one_raises_the_others_are_read(self) -> None:
+        """Also what nobody has thought of."""
+
+        def fail() -> None:
+            raise RuntimeError("bug")
+
+        service = self.run_service("one", "two")
+        self.patch(service.listeners[1], "reload", fail)
+        service.reload()
+
+        self.assertEqual(
+            (LogLevel.error, f"{service.listeners[1].where}: not reloaded: bug"), self.lines()[0]
+        )
+        self.assertEqual([0, 1], self.reloads())
 
     def test_a_certificate_that_has_expired(self) -> None:
         """Is served all the same, with a warning."""
@@ -353,3 +387,41 @@ class ReloadTests(ServiceCase):
         service = self.start(reactor, with_tls("old"))
 
         self.assertIn((LogLevel.warn, f"{service.listeners[1].where}: old has expired"), self.lines())
+
+
+class BadFactory(Factory[Protocol]):
+    """Raises when it begins."""
+
+    def startFactory(self) -> None:
+        """Raise."""
+        raise RuntimeError("bug")
+
+
+BAD = WireProtocol(name="bad", rfc="none", summary="raises", stream=BadFactory)
+
+
+class BadStartTests(ServiceCase):
+    """A protocol that raises when it begins."""
+
+    def bad(self) -> ListenerSettings:
+        """Describe a listener that cannot begin."""
+        return ListenerSettings(protocol=f"{__name__}:BAD", place=Internet("tcp", 0, "127.0.0.1"))
+
+    def test_others_are_served(self) -> None:
+        """It is logged, its socket is closed, and the others listen."""
+        good = settings().listeners
+        service = self.start(FakeReactor(), Settings(listeners=(good[0], self.bad(), good[1])))
+
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        self.assertEqual(2, len(self.reactor.getReaders()))
+        self.assertRaises(
+            ConnectionRefusedError, socket.create_connection, ("127.0.0.1", service.listeners[1].port), 5
+        )
+
+    def test_nobody_else_is_there(self) -> None:
+        """A service that serves nothing does not begin."""
+        service = open_service(Settings(listeners=(self.bad(),)), FakeReactor())
+
+        self.assertRaises(RuntimeError, service.startService)
+        self.flushLoggedErrors(RuntimeError)
+        self.assertIs(LogPublisher, type(globalLogPublisher))  # its guard is gone

@@ -190,6 +190,7 @@ class ListenTests(OptionsCase):
             ("tcp:0:interface=127.0.0.1", Internet("tcp", 0, "127.0.0.1")),
             ("unix:@echo", UnixSocket("unix", "@echo")),
             ("unixgram:/run/a@b:mode=600", UnixSocket("unixgram", "/run/a@b", 0o600)),
+            ("unix:foo@bar", UnixSocket("unix", "foo@bar")),
             ("systemd:name=echo", Inherited(name="echo")),
             ("tcp6:8080", Foreign("tcp6:8080")),
         ):

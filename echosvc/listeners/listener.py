@@ -60,11 +60,13 @@ class Listener:
         Args:
             reactor: Watches the socket and keeps time.
             screen: Asked about every datagram of an internet socket first.
+
+        Raises:
+            Exception: Whatever the protocol raises when it begins. Nothing is served, and only `stop` can follow.
         """
-        self._served = (
-            self._serve_datagrams(reactor, screen) if self.is_datagram else self._serve_streams(reactor)
-        )
-        self._served.startListening()
+        served = self._serve_datagrams(reactor, screen) if self.is_datagram else self._serve_streams(reactor)
+        served.startListening()
+        self._served = served
 
     def _serve_datagrams(self, reactor: Any, screen: Screen) -> _Port:
         protocol = self.wire.make_datagram(self.settings.options)

@@ -7,12 +7,14 @@ written: those written before it may have left already.
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 from typing import Any
 
 from twisted.internet import unix
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IFileDescriptorReceiver, IProtocol
 
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.hub import hub_for
@@ -30,6 +32,16 @@ class _UnixConnection(PatientConnection):
     def doRead(self, *_: Any) -> Any:
         """Read as Twisted does: the next class that knows how is its own."""
         return super(DirectConnection, self).doRead()
+
+    def _ancillaryLevelSOLSOCKETTypeSCMRIGHTS(self, data: bytes) -> None:
+        """Close descriptors that nobody wants; Twisted does, too, and writes a log line for each message of the peer's."""
+        if IFileDescriptorReceiver.providedBy(self.protocol):
+            super()._ancillaryLevelSOLSOCKETTypeSCMRIGHTS(data)  # type: ignore[misc]  # of Twisted's own class
+            return
+        for (descriptor,) in struct.iter_unpack("@i", data):
+            os.close(descriptor)
+        if self.aborts is not None:
+            self.aborts["descriptor-unwanted"] += 1
 
     def _dataReceived(self, data: bytes | None) -> Any:
         if data:

@@ -102,17 +102,32 @@ WAYS = (
         "tls",
         lingers=True,
     ),
+    Way(
+        "openssl s_client -tls1_3",
+        "openssl s_client -quiet -no_ign_eof -tls1_3 -CAfile ca.pem -verify_return_error -servername localhost"
+        f" -connect {IPV4}:{{port}} 2>/dev/null",
+        "tls",
+        lingers=True,
+    ),
     Way("ncat --ssl -6", f"ncat -6 --ssl {IPV6} {{port}}", "tls", lingers=True),
     Way(
         "socat OPENSSL with cert",
         f"socat - OPENSSL:{IPV4}:{{port}},{_VERIFIED},cert=client.crt,key=client.key",
         "mtls",
     ),
+    Way(
+        "socat OPENSSL with cert, IPv6",
+        f"socat - OPENSSL:[{IPV6}]:{{port}},{_VERIFIED},cert=client.crt,key=client.key",
+        "mtls",
+    ),
     Way("haproxy send-proxy-v2", f"nc -N {IPV4} {{port}}", "proxy", "v2"),
     Way("haproxy send-proxy", f"nc -N {IPV4} {{port}}", "proxy", "v1"),
+    Way("haproxy send-proxy-v2, IPv6", f"nc -N {IPV6} {{port}}", "proxy", "v2 IPv6"),
     Way("nc -N, adopted", f"nc -N {IPV4} {{port}}", "adopted"),
     Way("socat UDP4, adopted", f"socat -t1 - UDP4:{IPV4}:{{port}}", "adopted", "UDP", datagrams=True),
 )
+
+_RDATE = Way("rdate", "", "plain")
 
 _TABLES = """
 [[listener]]
@@ -176,6 +191,11 @@ def every_listener(run: Run) -> str:
             jobs += [(way, name) for name in PROTOCOLS]
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             faults = list(pool.map(lambda job: _fault(job[0], job[1], directory, ports), jobs))
+    if shutil.which("rdate") is None:
+        missing_programs.add("rdate")
+    else:
+        jobs.append((_RDATE, "time"))
+        faults.append(_rdate(ports["time-plain", "TCP"]))
     passed_ways = sorted({way.client for (way, _), fault in zip(jobs, faults, strict=True) if not fault})
     figures = (
         f"{faults.count('')} of {len(faults)} uses by {len(passed_ways)} clients ({', '.join(passed_ways)})"
@@ -225,6 +245,17 @@ def _fault(way: Way, name: str, directory: Path, ports: Mapping[tuple[str, str],
     return f"{way.client} {name}: got {len(done.stdout)} bytes {done.stdout[:40]!r} {said}"
 
 
+def _rdate(port: int) -> str:
+    """Let the usual client of RFC 868 ask for the time; tell what was wrong, or nothing."""
+    asked = ["rdate", "-p", "-o", str(port), IPV4]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    with contextlib.suppress(ValueError):
+        told = time.mktime(time.strptime(done.stdout.strip(), "%a %b %d %H:%M:%S %Z %Y"))
+        if abs(told - time.time()) < 5:
+            return ""
+    return f"rdate: {done.stdout!r} {done.stderr!r}"
+
+
 def _write_certificates(directory: Path) -> None:
     from tests.certificates import Authority  # noqa: PLC0415  # needs an extra
 
@@ -258,12 +289,17 @@ def _proxies(directory: Path, ports: Mapping[tuple[str, str], int]) -> Iterator[
     with contextlib.ExitStack() as things:
         descriptors = []
         for name in PROTOCOLS:
-            for version, option in (("v1", "send-proxy"), ("v2", "send-proxy-v2")):
-                sock = things.enter_context(socket.create_server((IPV4, 0)))
+            for version, host, option in (
+                ("v1", IPV4, "send-proxy"),
+                ("v2", IPV4, "send-proxy-v2"),
+                ("v2 IPv6", IPV6, "send-proxy-v2"),
+            ):
+                family = socket.AF_INET6 if host == IPV6 else socket.AF_INET
+                sock = things.enter_context(socket.create_server((host, 0), family=family))
                 descriptors.append(sock.fileno())
                 found[f"{name}-proxy", version] = sock.getsockname()[1]
                 config += (
-                    f"listen {name}-{version}\n    bind fd@{sock.fileno()}\n"
+                    f"listen {name}-{version.replace(' ', '-')}\n    bind fd@{sock.fileno()}\n"
                     f"    server echosvc {IPV4}:{ports[f'{name}-proxy', 'TCP']} {option}\n"
                 )
         (directory / "haproxy.cfg").write_text(config)
