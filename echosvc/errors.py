@@ -28,6 +28,7 @@ __all__ = [
     "InvalidConfig",
     "InvalidListener",
     "InvalidOption",
+    "InvalidTLS",
     "InvalidTarget",
     "ListenError",
     "ListenNotPermitted",
@@ -126,12 +127,26 @@ class InvalidListener(UserError):
     Args:
         origin: Who described it, for example ``--listen ecko=tcp:8080`` or ``echosvc.toml:3``.
         problem: What is wrong, and what would be right.
+        setting: Which attribute of the listener's settings is wrong, for example ``tls.client_ca``; empty: several.
     """
 
-    def __init__(self, origin: str, problem: str) -> None:
+    def __init__(self, origin: str, problem: str, setting: str = "") -> None:
         super().__init__(f"{origin}: {problem}")
         self.origin = origin
         self.problem = problem
+        self.setting = setting
+
+
+class InvalidTLS(UserError, ValueError):
+    """TLS cannot be spoken with the files that are named, or without packages that are not installed.
+
+    Args:
+        mistakes: All that is wrong: each with the attribute of the TLS settings that it is about (empty: several).
+    """
+
+    def __init__(self, mistakes: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(problem for _, problem in mistakes))
+        self.mistakes = tuple(mistakes)
 
 
 class InvalidConfig(UserError):

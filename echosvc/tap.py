@@ -160,7 +160,11 @@ class Options(usage.Options):
             )
         return [
             ListenerSettings(
-                protocol="echo", place=Internet(transport, port, interface), origin=origin, **limits
+                protocol="echo",
+                place=Internet(transport, port, interface),
+                origin=origin,
+                interface_origin=f"--interface {interface or '*'}",
+                **limits,
             )
             for interface in self._interfaces or [""]
             for transport, (origin, port) in ports.items()

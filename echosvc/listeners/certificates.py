@@ -10,6 +10,8 @@ Everything that is wrong is one line that says what, where, and what would be ri
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,33 +20,24 @@ from typing import Any
 
 import attrs
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from echosvc.errors import InvalidTLS
 from echosvc.listeners.settings import TLSSettings
 
-__all__ = ["CertificateError", "Certificates"]
-
-#: What cryptography raises for what it does not understand.
-_MALFORMED = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
+__all__ = ["Certificates"]
 
 #: What stands between a PEM block's name and the rest of its first line (RFC 7468 section 2).
 _LABEL = re.compile(rb"^-----BEGIN ([^-]+)-----", re.MULTILINE)
 
 
-class CertificateError(ValueError):
-    """A certificate or key cannot be used; nothing of what was used before has changed.
+class _MistakeError(Exception):
+    """A certificate or key cannot be used.
 
     Args:
         place: The file or folder, and what it is for.
@@ -53,8 +46,25 @@ class CertificateError(ValueError):
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"{place}: {problem}")
-        self.place = place
-        self.problem = problem
+
+
+class _Noted:
+    """Notes mistakes, so that all of them are told and not the first.
+
+    Attributes:
+        mistakes: Each with the attribute of the settings that it is about.
+    """
+
+    def __init__(self) -> None:
+        self.mistakes: list[tuple[str, str]] = []
+
+    @contextlib.contextmanager
+    def about(self, setting: str) -> Iterator[None]:
+        """Note a mistake with one of the settings, and go on after the block."""
+        try:
+            yield
+        except _MistakeError as mistake:
+            self.mistakes.append((setting, str(mistake)))
 
 
 @attrs.frozen
@@ -62,16 +72,20 @@ class _Identity:
     """A certificate, those of its issuers, and its key.
 
     Attributes:
+        setting: Which of the settings has led to it.
         place: The file, as errors and warnings name it.
         chain: Its own certificate first.
         key: Its private key.
         names: Hosts that it names, in lower case; ``*.example.org`` stands for any one label.
+        warnings: Which of its certificates are not valid now.
     """
 
+    setting: str
     place: str
     chain: Sequence[x509.Certificate]
     key: Any
     names: Sequence[bytes]
+    warnings: Sequence[str]
 
 
 @attrs.frozen
@@ -92,15 +106,21 @@ class Certificates:
     is the one for it. Sessions are resumed by tickets, as OpenSSL does: nothing is kept here for a client that may come back.
 
     Args:
-        settings: Which files.
+        settings: Which files. They are found again by a reload, whatever folder the process is in by then.
         alpn: Application protocols (RFC 7301) in the order in which they are preferred, if `settings` names none.
 
     Raises:
-        CertificateError: One of the files cannot be used.
+        InvalidTLS: Some of the files cannot be used; all of those are told.
     """
 
     def __init__(self, settings: TLSSettings, alpn: Sequence[str] = ()) -> None:
-        self._settings = settings
+        self._settings = attrs.evolve(
+            settings,
+            cert=_absolute(settings.cert),
+            key=_absolute(settings.key),
+            cert_dir=_absolute(settings.cert_dir),
+            client_ca=_absolute(settings.client_ca),
+        )
         self._alpn = [name.encode() for name in settings.alpn or alpn]
         self._loaded = self._load()
 
@@ -110,7 +130,7 @@ class Certificates:
         A ticket from before resumes nothing: whoever comes with one shows its certificate to the new `client_ca`.
 
         Raises:
-            CertificateError: One of the files cannot be used. What was read before is still used.
+            InvalidTLS: Some of the files cannot be used. What was read before is still used.
         """
         self._loaded = self._load()
 
@@ -123,11 +143,16 @@ class Certificates:
         return SSL.Connection(self._loaded.default, None)
 
     def _load(self) -> _Loaded:
-        identities = list(_identities(self._settings))
-        issuers = []
-        ca_place = f"client CA file {self._settings.client_ca}"
+        noted = _Noted()
+        identities = list(_identities(self._settings, noted))
+        issuers: Sequence[x509.Certificate] = ()
+        warnings = [line for each in identities for line in each.warnings]
         if self._settings.client_ca is not None:
-            issuers = _certificates_in(ca_place, _read(ca_place, self._settings.client_ca))
+            with noted.about("client_ca"):
+                issuers, expired = _issuers(self._settings.client_ca)
+                warnings += expired
+        if noted.mistakes:
+            raise InvalidTLS(noted.mistakes)
         by_name: dict[bytes, SSL.Context] = {}
 
         def find(name: bytes | None) -> SSL.Context | None:
@@ -136,10 +161,6 @@ class Certificates:
 
         default = self._context(identities[0], issuers, find)
         owners: dict[bytes, _Identity] = {}
-        warnings = [
-            *(line for each in identities for line in _validity(each.place, each.chain)),
-            *_validity(ca_place, issuers),
-        ]
         for identity in identities:
             context = default if identity is identities[0] else self._context(identity, issuers)
             if not identity.names and identity is not identities[0]:
@@ -157,19 +178,19 @@ class Certificates:
         self, identity: _Identity, issuers: Sequence[x509.Certificate], find: Any = None
     ) -> SSL.Context:
         """Make what connections with one certificate begin from."""
-        trusted = [Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in issuers]
-        options = CertificateOptions(
-            privateKey=identity.key,
-            certificate=identity.chain[0],  # type: ignore[arg-type]  # annotated as pyOpenSSL's own, which is deprecated
-            extraCertChain=identity.chain[1:],  # type: ignore[arg-type]  # likewise
-            trustRoot=trustRootFromCertificates(trusted) if issuers else None,
-            contextForServerName=find,
-            enableSessionTickets=True,
-        )
         try:
-            context = options.getContext()
-        except SSL.Error as problem:
-            raise CertificateError(identity.place, f"OpenSSL refuses it: {_reason(problem)}") from problem
+            trusted = [Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in issuers]
+            context = CertificateOptions(
+                privateKey=identity.key,
+                certificate=identity.chain[0],  # type: ignore[arg-type]  # annotated as pyOpenSSL's own, which is deprecated
+                extraCertChain=identity.chain[1:],  # type: ignore[arg-type]  # likewise
+                trustRoot=trustRootFromCertificates(trusted) if issuers else None,
+                contextForServerName=find,
+                enableSessionTickets=True,
+            ).getContext()
+        except (SSL.Error, crypto.Error) as problem:
+            said = f"{identity.place}: OpenSSL refuses it: {_reason(problem)}"
+            raise InvalidTLS([(identity.setting, said)]) from problem
         context.set_options(SSL.OP_NO_RENEGOTIATION)
         context.set_alpn_select_callback(self._select)  # Twisted's ends a handshake that could go on
         for issuer in issuers:
@@ -191,29 +212,39 @@ class Certificates:
         return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _identities(settings: TLSSettings) -> Iterator[_Identity]:
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)  # noqa: PTH100  # resolve would follow links, once for all
+
+
+def _identities(settings: TLSSettings, noted: _Noted) -> list[_Identity]:
     """Read every certificate with its key: the default first, then the folder's by their file names."""
+    found: list[_Identity | None] = []
     if settings.cert is not None and settings.key is not None:
-        yield _identity(settings.cert, settings.key)
+        found.append(_identity("cert", settings.cert, "key", settings.key, noted))
     elif settings.cert_dir is None:
-        raise CertificateError(
-            "TLS", "there is no certificate; give a certificate file and its key file, or a folder"
+        noted.mistakes.append(
+            ("", "TLS: there is no certificate; give a certificate file and its key file, or a folder")
         )
-    if settings.cert_dir is None:
-        return
-    place = f"certificate folder {settings.cert_dir}"
+    if settings.cert_dir is not None:
+        with noted.about("cert_dir"):
+            for cert, key in _pairs_in(settings.cert_dir):
+                found.append(_identity("cert_dir", str(cert), "cert_dir", str(key), noted))
+    return [each for each in found if each is not None]
+
+
+def _pairs_in(folder: str) -> list[tuple[Path, Path]]:
+    place = f"certificate folder {folder}"
     try:
-        pairs = list(_pairs(Path(settings.cert_dir)))
+        pairs = list(_pairs(Path(folder)))
     except OSError as problem:
-        raise CertificateError(place, f"cannot be read: {problem.strerror} ({problem.filename})") from problem
+        raise _MistakeError(place, f"cannot be read: {problem.strerror} ({problem.filename})") from problem
     if not pairs:
-        raise CertificateError(
+        raise _MistakeError(
             place,
             "there is no certificate in it; put in NAME.pem, with the certificates and the key, or a folder with "
             "fullchain.pem and privkey.pem, as certbot makes them",
         )
-    for cert, key in pairs:
-        yield _identity(str(cert), str(key))
+    return pairs
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -228,42 +259,62 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
             yield entry, entry
 
 
-def _identity(cert: str, key: str) -> _Identity:
+def _identity(setting: str, cert: str, key_setting: str, key: str, noted: _Noted) -> _Identity | None:
+    """Read a certificate and its key; None if there was a mistake, which is noted."""
     place = f"certificate file {cert}"
     key_place = f"key file {key}"
-    chain = _certificates_in(place, _read(place, cert))
-    private = _key_in(key_place, key, _read(key_place, key))
+    chain = private = None
+    with noted.about(setting):
+        chain = _certificates_in(place, _read(place, cert))
+    with noted.about(key_setting):
+        private = _key_in(key_place, key, _read(key_place, key))
+    if chain is None or private is None:
+        return None
+    with noted.about(setting), _understood(place):
+        matches = [_public(each) == _public(private) for each in chain]
+        identity = _Identity(setting, place, chain, private, _names(chain[0]), list(_validity(place, chain)))
+        if matches[0]:
+            return identity
+        if any(matches):
+            raise _MistakeError(
+                place,
+                f"the key belongs to certificate {matches.index(True) + 1} in it; put that one first, then its issuers",
+            )
+        problem = f"the key does not belong to the certificate in {cert}; give the one it was made with"
+        noted.mistakes.append((key_setting, f"{key_place}: {problem}"))
+    return None
+
+
+def _issuers(path: str) -> tuple[Sequence[x509.Certificate], Sequence[str]]:
+    """Read the certificates of those who may have issued a client's, and say which are not valid now."""
+    place = f"client CA file {path}"
+    found = _certificates_in(place, _read(place, path))
+    with _understood(place):
+        return found, list(_validity(place, found))
+
+
+@contextlib.contextmanager
+def _understood(place: str) -> Iterator[None]:
+    """Say which file it is in which cryptography finds what it does not understand: some of it only when it is asked."""
     try:
-        own = _public(private)
-        matches = [_public(each) == own for each in chain]
-        names = _names(chain[0])
-    except _MALFORMED as problem:
-        raise CertificateError(
-            place, f"there is something in it that is not understood: {problem}"
-        ) from problem
-    if not any(matches):
-        raise CertificateError(
-            key_place, f"the key does not belong to the certificate in {cert}; give the one it was made with"
-        )
-    if not matches[0]:
-        raise CertificateError(
-            place,
-            f"the key belongs to certificate {matches.index(True) + 1} in it; put that one first, then its issuers",
-        )
-    return _Identity(place, chain, private, names)
+        yield
+    except _MistakeError:
+        raise
+    except Exception as problem:  # see _certificates_in
+        raise _MistakeError(place, f"there is something in it that is not understood: {problem}") from problem
 
 
 def _read(place: str, path: str) -> bytes:
     try:
         data = Path(path).read_bytes()
     except OSError as problem:
-        raise CertificateError(
+        raise _MistakeError(
             place, f"cannot be read: {problem.strerror}; name a PEM file that this user may read"
         ) from problem
     if not data.strip():
-        raise CertificateError(place, "is empty; it should hold PEM, text that begins with -----BEGIN")
+        raise _MistakeError(place, "is empty; it should hold PEM, text that begins with -----BEGIN")
     if not _LABEL.search(data):
-        raise CertificateError(
+        raise _MistakeError(
             place,
             "is not PEM, text that begins with -----BEGIN; if it is DER, `openssl x509 -inform der` converts a certificate "
             "and `openssl pkey -inform der` a key",
@@ -274,27 +325,27 @@ def _read(place: str, path: str) -> bytes:
 def _certificates_in(place: str, data: bytes) -> list[x509.Certificate]:
     labels = _labels(data)
     if not any(each in ("CERTIFICATE", "X509 CERTIFICATE") for each in labels):
-        raise CertificateError(place, f"there is no certificate in it, only {', '.join(labels)}")
+        raise _MistakeError(place, f"there is no certificate in it, only {', '.join(labels)}")
     try:
         return x509.load_pem_x509_certificates(data)
-    except _MALFORMED as problem:
-        raise CertificateError(place, "a certificate in it is damaged; copy the file again") from problem
+    except Exception as problem:  # cryptography's errors have no root but this, and their number grows
+        raise _MistakeError(place, "a certificate in it is damaged; copy the file again") from problem
 
 
 def _key_in(place: str, path: str, data: bytes) -> Any:
     labels = _labels(data)
     if not any(each.endswith("PRIVATE KEY") for each in labels):
-        raise CertificateError(place, f"there is no private key in it, only {', '.join(labels)}")
+        raise _MistakeError(place, f"there is no private key in it, only {', '.join(labels)}")
     try:
         return load_pem_private_key(data, None)
     except TypeError as problem:  # the only one that it is: a passphrase is asked for
-        raise CertificateError(
+        raise _MistakeError(
             place,
             "the key is encrypted, and nobody is there to be asked for the passphrase; decrypt it: "
             f"`(umask 077; openssl pkey -in {path} -out PLAIN.pem)`",
         ) from problem
-    except _MALFORMED as problem:
-        raise CertificateError(
+    except Exception as problem:  # see _certificates_in
+        raise _MistakeError(
             place, "the private key in it is damaged or of an unknown kind; copy the file again"
         ) from problem
 
@@ -332,6 +383,6 @@ def _validity(place: str, certificates: Sequence[x509.Certificate]) -> Iterator[
             )
 
 
-def _reason(problem: SSL.Error) -> str:
+def _reason(problem: SSL.Error | crypto.Error) -> str:
     """Return the last of what OpenSSL has to say."""
     return str(problem.args[0][-1][-1]) if problem.args and problem.args[0] else str(problem)

@@ -18,6 +18,7 @@ from echosvc.listeners import inherited
 from echosvc.listeners.layers import Layers
 from echosvc.listeners.listener import describe
 from echosvc.listeners.settings import Foreign, ListenerSettings
+from echosvc.listeners.sockets import explain
 from echosvc.protocols import WireProtocol
 from echosvc.transports import Screen, display
 
@@ -76,8 +77,17 @@ class ForeignListener:
         listening.addCallbacks(self._listens, failed.append)
         self._listening = listening
         if failed:
-            raise ListenError(settings.origin, self.where, _in_words(failed[0]))
+            raise self._explained(failed[0])
         listening.addCallback(lambda _: self._late(failed))
+
+    def _explained(self, failure: Failure) -> ListenError:
+        """Say it as it is said of our own sockets, if it is the system that has refused."""
+        problem: Any = failure.value
+        if isinstance(problem, CannotListenError):
+            problem = problem.socketError
+            if isinstance(problem, OSError):
+                return explain(self.settings, self.where, problem)
+        return ListenError(self.settings.origin, self.where, _in_words(failure))
 
     def _listens(self, port: Any) -> None:
         self._port = port

@@ -2,21 +2,22 @@ r"""Endpoints as text: ``tcp:8080``, ``udp:8080:interface=[::1]``, ``unix:/run/e
 
 The grammar is Twisted's (parts between colons; ``\`` before a colon, an equals sign or itself makes it ordinary), and
 brackets make everything between them ordinary, too, so that an IPv6 address can be written as it is everywhere else.
-What is not ours is left to Twisted's own parser.
+What is not ours is left to Twisted's own parser; only its TLS is refused, which loses what ours does not.
 """
 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, cast
 
 import attrs
 
+from echosvc.listeners.literals import check_interface, parse_networks, parse_number
 from echosvc.listeners.settings import (
+    BACKLOG,
     Foreign,
     Inherited,
     Internet,
@@ -76,9 +77,13 @@ def parse_endpoint(text: str) -> Endpoint:
         if rest.partition(":")[0] in ("", "haproxy", "udp", "unixgram"):
             raise ValueError("haproxy: goes before a stream endpoint, such as tcp or unix")
         inner = parse_endpoint(rest)
-        return attrs.evolve(
-            inner, proxy=parse_networks(_THIS_MACHINE) if inner.proxy is None else inner.proxy
-        )
+        if inner.proxy is not None:
+            return inner
+        # On a UNIX socket the proxy has no address: its file says who can be one.
+        trusted = () if isinstance(inner.place, UnixSocket) else parse_networks(_THIS_MACHINE)
+        return attrs.evolve(inner, proxy=trusted)
+    if kind == "ssl":
+        raise ValueError(f"endpoint {text!r}: {_instead_of_ssl(rest)}")
     if kind in _KINDS and rest:
         return _KINDS[kind](_Parts(kind, rest))
     if kind in _KINDS:
@@ -97,6 +102,8 @@ def format_endpoint(place: Place) -> str:
             )
             return f"{place.transport}:{place.port}" + (interface if place.interface else "")
         case UnixSocket():
+            if place.path.startswith("@"):
+                return f"{place.transport}:{_escaped(place.path)}"
             lockfile = ":lockfile=1" if place.lockfile else ""
             return f"{place.transport}:{_escaped(place.path)}:mode={place.mode:03o}{lockfile}"
         case Inherited():
@@ -218,60 +225,15 @@ def _split(text: str) -> list[tuple[str | None, str]]:
     return parts
 
 
-def parse_number(name: str, value: str, low: int, high: int) -> int:
-    """Read a whole number in ASCII digits; `int` alone would take "1_0", " 1" and other scripts' digits.
-
-    Raises:
-        ValueError: It is none from `low` to `high`.
-    """
-    if re.fullmatch(r"[0-9]{1,12}", value) and low <= int(value) <= high:
-        return int(value)
-    raise ValueError(f"{name} {value}: must be a number from {low} to {high}")
-
-
-def check_interface(value: str) -> str:
-    """Make sure that something is an address to listen on, or empty.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not value:
-        return value
-    try:
-        address = ipaddress.ip_address(value)
-    except ValueError:
-        hint = "127.0.0.1 and ::1 are localhost" if value == "localhost" else "names are not looked up"
-        raise ValueError(f"must be an IPv4 or IPv6 address ({hint})") from None
-    if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
-        raise ValueError(f"a link-local address needs its link: {value}%eth0")
-    return value
-
-
-def parse_networks(values: Sequence[str]) -> tuple[Network, ...]:
-    """Read networks such as ``10.0.0.0/8``, ``fd00::/8`` or ``192.0.2.1``.
-
-    Raises:
-        ValueError: One of them is none.
-    """
-    networks = []
-    for value in values:
-        try:
-            networks.append(ipaddress.ip_network(value))
-        except ValueError as problem:
-            raise ValueError(
-                f"proxy {value!r}: {str(problem).removeprefix(repr(value)).strip()};"
-                " give networks such as 10.0.0.0/8,fd00::/8"
-            ) from None
-    return tuple(networks)
-
-
 def _internet(parts: _Parts, transport: Literal["tcp", "udp"]) -> Internet:
     return Internet(transport, parse_number("port", parts.first("port"), 0, 65535), parts.interface())
 
 
 def _tcp(parts: _Parts) -> Endpoint:
     endpoint = Endpoint(
-        place=_internet(parts, "tcp"), proxy=parts.networks(), backlog=parts.number("backlog", 1, 65535)
+        place=_internet(parts, "tcp"),
+        proxy=parts.networks(),
+        backlog=parts.number("backlog", BACKLOG.low, BACKLOG.high),
     )
     parts.done()
     return endpoint
@@ -295,7 +257,10 @@ def _tls(parts: _Parts) -> Endpoint:
     if (tls.cert is None) != (tls.key is None) or not (tls.cert or tls.cert_dir):
         raise parts.error("cert= and key= go together, or certdir= names a folder")
     endpoint = Endpoint(
-        place=place, tls=tls, proxy=parts.networks(), backlog=parts.number("backlog", 1, 65535)
+        place=place,
+        tls=tls,
+        proxy=parts.networks(),
+        backlog=parts.number("backlog", BACKLOG.low, BACKLOG.high),
     )
     parts.done()
     return endpoint
@@ -307,10 +272,13 @@ def _unix_socket(parts: _Parts, transport: Literal["unix", "unixgram"]) -> UnixS
         raise parts.error("the path has a NUL in it")
     if len(os.fsencode(path)) > _PATH_LIMIT:
         raise parts.error(f"the path is longer than {_PATH_LIMIT} bytes, which is all that the system takes")
-    mode = parts.named("mode") or "660"
+    mode = parts.named("mode")
+    lockfile = parts.named("lockfile") if transport == "unix" else None
+    if path.startswith("@") and (mode or lockfile):
+        raise parts.error(f"{path} is a name and no file, so that it has neither mode= nor lockfile=")
+    mode, lockfile = mode or "660", lockfile or "0"
     if not re.fullmatch("0?[0-7]{3}", mode):
         raise parts.error(f"mode {mode}: must be three octal digits, such as 660")
-    lockfile = (parts.named("lockfile") or "0") if transport == "unix" else "0"
     if lockfile not in ("0", "1"):
         raise parts.error(f"lockfile {lockfile}: must be 0 or 1")
     return UnixSocket(transport, path, int(mode, 8), lockfile == "1")
@@ -320,7 +288,7 @@ def _unix(parts: _Parts) -> Endpoint:
     endpoint = Endpoint(
         place=_unix_socket(parts, "unix"),
         proxy=parts.networks(may_be_none=True),
-        backlog=parts.number("backlog", 1, 65535),
+        backlog=parts.number("backlog", BACKLOG.low, BACKLOG.high),
     )
     parts.done()
     return endpoint
@@ -372,15 +340,34 @@ def _foreign(text: str, kind: str) -> Foreign:
     try:
         serverFromString(cast("None", object()), text)
     except Exception as problem:  # noqa: BLE001  # whatever a plugin of Twisted raises
-        near = difflib.get_close_matches(kind, [*_KINDS, "haproxy", "ssl"], 1)
+        near = difflib.get_close_matches(kind, [*_KINDS, "haproxy"], 1)
         if not text.strip() or ":" not in text:
             hint = "an endpoint is KIND:ARGUMENTS, such as tcp:8080"
         elif near and "Unknown endpoint type" in str(problem):
             hint = f"did you mean {near[0]}:?"
+        elif "[" in text:
+            escaped = re.sub(r"\[([^]]*)\]", lambda found: found[1].replace(":", r"\:"), text)
+            hint = f"Twisted's own endpoints know no brackets; write {escaped} ({_one_line(problem)})"
         else:
             hint = f"there are {', '.join(_KINDS)}, haproxy, and what Twisted knows ({_one_line(problem)})"
         raise ValueError(f"endpoint {text!r}: {hint}") from None
     return Foreign(text)
+
+
+def _instead_of_ssl(rest: str) -> str:
+    """Say what to write in place of ``ssl:``, with what it says of files and port, as far as that can be read."""
+    try:
+        parts = _split(rest)
+    except ValueError:
+        parts = []
+    port = next((value for name, value in parts if name is None), "") or "PORT"
+    named = dict(parts)
+    key = named.get("privateKey") or "FILE"
+    cert = named.get("certKey") or key
+    return (
+        f"Twisted's own TLS loses bytes when a client half-closes; use tls:{_escaped(port)}:cert={_escaped(cert)}:"
+        f"key={_escaped(key)}, which loses nothing"
+    )
 
 
 def _one_line(problem: Exception) -> str:

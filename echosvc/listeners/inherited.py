@@ -58,18 +58,20 @@ def _read_by_twisted() -> list[tuple[str, int]]:
     return list(zip(found._names, found._descriptors, strict=True))  # noqa: SLF001
 
 
-def adopt(place: Inherited, origin: str) -> list[socket.socket]:
+def adopt(place: Inherited, origin: str, taken: dict[int, str]) -> list[socket.socket]:
     """Take the sockets of a name, or the one of a number.
 
     Args:
         place: Which. Several sockets may have one name, such as all of one socket unit: each is served.
         origin: Who asks, as errors name it.
+        taken: Who took which descriptor, of those who are opened together; what is taken now is added.
 
     Returns:
         Copies, so that closing one closes nothing for the service manager, nor for a second try.
 
     Raises:
-        ListenError: There is none, or it cannot be served.
+        ListenError: There is none, or it cannot be served, or somebody else has taken it: a socket can have a name
+            and a number, and two who accept from it would each get a part of the clients.
     """
     remember()
     assert _passed is not None  # noqa: S101  # it was just read
@@ -89,6 +91,12 @@ def adopt(place: Inherited, origin: str) -> list[socket.socket]:
     if not found:
         names = ", ".join(f"{index} {name or '(no name)'}" for index, (name, _) in enumerate(_passed))
         raise ListenError(origin, which, f"no such socket was passed; there are: {names}")
+    for each in found:
+        if each in taken:
+            raise ListenError(
+                origin, which, f"the socket is already taken by {taken[each]}; leave out one of the two"
+            )
+    taken.update(dict.fromkeys(found, origin))
     with contextlib.ExitStack() as opened:
         sockets = [opened.enter_context(_adopt(each, origin, which)) for each in found]
         opened.pop_all()

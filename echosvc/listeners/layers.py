@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocolFactory
 
+from echosvc.errors import InvalidTLS
 from echosvc.listeners.settings import ListenerSettings
 from echosvc.transports.proxy import ProxyFactory
 
@@ -27,7 +28,7 @@ class Layers:
         refused: How many connections were refused by a layer, by reason.
 
     Raises:
-        ValueError: A certificate or key cannot be used, or TLS is not installed; the message says why.
+        InvalidTLS: Certificates or keys cannot be used, or TLS is not installed; the message says why.
     """
 
     def __init__(self, settings: ListenerSettings, name: str) -> None:
@@ -36,11 +37,11 @@ class Layers:
         self._certificates = _certificates(settings, name)
 
     def __str__(self) -> str:
-        """Name the layers, as they are added to a log line: ``, TLS``."""
+        """Name the layers, as they are added to a log line, in the order of the bytes: ``, TLS``."""
         tls = ", TLS" if self._certificates else ""
         if self._proxy is None:
             return tls
-        return f"{tls}, PROXY from {', '.join(map(str, self._proxy)) or 'a UNIX socket'}"
+        return f", PROXY from {', '.join(map(str, self._proxy)) or 'a UNIX socket'}{tls}"
 
     def around(self, factory: IProtocolFactory, clock: Any) -> IProtocolFactory:
         """Put the layers around a factory.
@@ -80,7 +81,6 @@ def _certificates(settings: ListenerSettings, name: str) -> Certificates | None:
     try:
         from echosvc.listeners.certificates import Certificates  # noqa: PLC0415  # an extra
     except ImportError as problem:
-        raise ValueError(
-            f"TLS needs packages that are not installed ({problem.name}): pip install 'echosvc[tls]'"
-        ) from problem
+        missing = f"TLS needs packages that are not installed ({problem.name}): pip install 'echosvc[tls]'"
+        raise InvalidTLS([("", missing)]) from problem
     return Certificates(settings.tls, (name,))

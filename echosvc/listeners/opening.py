@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from echosvc.errors import InvalidListener
+from echosvc.errors import InvalidListener, InvalidTLS
 from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.layers import Layers
 from echosvc.listeners.listener import Listener
@@ -29,14 +29,9 @@ def check_listeners(settings: Sequence[ListenerSettings]) -> list[InvalidListene
         The mistakes, in the order of `settings`: unknown protocols, forms that a protocol does not have, files that
         cannot be read, places asked for twice.
     """
-    mistakes = []
+    mistakes: list[InvalidListener] = []
     for index, each in enumerate(settings):
-        try:
-            wire = _find_wire(each)
-            _check_form(each, wire, is_stream=_is_stream(each.place))
-            _build(each, wire)
-        except InvalidListener as mistake:
-            mistakes.append(mistake)
+        mistakes += _mistakes(each)
         for other in settings[:index]:
             if _overlap(each.place, other.place):
                 mistakes.append(
@@ -80,7 +75,11 @@ def _listener(opened: Opened, reactor: Any, undo: contextlib.ExitStack) -> AnyLi
         undo.callback(foreign.stop)
         return foreign
     listener = Listener(wire, opened, layers)
-    _check_form(settings, wire, is_stream=not listener.is_datagram)
+    may_be_unix = listener.port is None
+    for mistake in _form_mistakes(
+        settings, wire, is_stream=not listener.is_datagram, may_be_unix=may_be_unix
+    ):
+        raise mistake
     return listener
 
 
@@ -88,43 +87,70 @@ def _find_wire(settings: ListenerSettings) -> WireProtocol:
     try:
         return find(settings.protocol)
     except ValueError as problem:
-        raise InvalidListener(settings.origin, str(problem)) from None
+        raise InvalidListener(settings.origin, str(problem), "protocol") from None
 
 
-def _check_form(settings: ListenerSettings, wire: WireProtocol, *, is_stream: bool | None) -> None:
-    """Refuse what a protocol, or a socket, cannot do; None: the socket is not known yet."""
-    if is_stream is True and wire.stream is None:
-        raise InvalidListener(
+def _mistakes(settings: ListenerSettings) -> Iterator[InvalidListener]:
+    """Find every mistake of one listener; make everything once as it will be made, so that it is found now."""
+    is_stream = _is_stream(settings.place)
+    wire = None
+    try:
+        wire = _find_wire(settings)
+    except InvalidListener as mistake:
+        yield mistake
+    yield from _form_mistakes(
+        settings, wire, is_stream=is_stream, may_be_unix=not isinstance(settings.place, Internet)
+    )
+    if is_stream is not False:
+        try:
+            Layers(settings, settings.protocol)
+        except InvalidTLS as problem:
+            for setting, said in problem.mistakes:
+                yield InvalidListener(settings.origin, said, f"tls.{setting}".rstrip("."))
+    if wire is not None:
+        yield from _building_mistakes(settings, wire, is_stream=is_stream)
+
+
+def _form_mistakes(
+    settings: ListenerSettings, wire: WireProtocol | None, *, is_stream: bool | None, may_be_unix: bool
+) -> Iterator[InvalidListener]:
+    """Find what a protocol, or a socket, cannot do; None: the protocol, or the form of the socket, is not known."""
+    if is_stream is True and wire is not None and wire.stream is None:
+        yield InvalidListener(
             settings.origin, f"{wire.name} has no stream form; it is spoken over udp and unixgram"
         )
-    if is_stream is False:
-        if wire.datagram is None:
-            raise InvalidListener(
-                settings.origin, f"{wire.name} has no datagram form; it is spoken over tcp, unix and tls"
-            )
-        if settings.tls is not None or settings.proxy is not None:
-            raise InvalidListener(
-                settings.origin, "TLS and PROXY headers are for streams; this is for datagrams"
-            )
+    if is_stream is False and wire is not None and wire.datagram is None:
+        yield InvalidListener(
+            settings.origin, f"{wire.name} has no datagram form; it is spoken over tcp, unix and tls"
+        )
+    if is_stream is False and (settings.tls is not None or settings.proxy is not None):
+        yield InvalidListener(settings.origin, "TLS and PROXY headers are for streams; this is for datagrams")
+    elif settings.proxy == () and not may_be_unix:
+        yield InvalidListener(
+            settings.origin,
+            "proxy names nobody, so that everybody would be refused; name the proxies' networks, such as 10.0.0.0/8",
+            "proxy",
+        )
 
 
-def _build(settings: ListenerSettings, wire: WireProtocol) -> None:
-    """Make everything once as it will be made, so that what is wrong with files and options is found now."""
-    _layers(settings, wire)
+def _building_mistakes(
+    settings: ListenerSettings, wire: WireProtocol, *, is_stream: bool | None
+) -> Iterator[InvalidListener]:
+    """Build the form of a protocol that is needed, or both if that is not known."""
     try:
-        if wire.stream is not None:
+        if wire.stream is not None and is_stream is not False:
             wire.make_stream(settings.options)
-        if wire.datagram is not None:
+        if wire.datagram is not None and is_stream is not True:
             wire.make_datagram(settings.options)
-    except Exception as problem:  # whatever somebody else's protocol raises
+    except Exception as problem:  # noqa: BLE001  # whatever somebody else's protocol raises
         text = str(problem) if isinstance(problem, ValueError | TypeError | OSError) else repr(problem)
-        raise InvalidListener(settings.origin, f"{wire.name}: {text}") from problem
+        yield InvalidListener(settings.origin, f"{wire.name}: {text}")
 
 
 def _layers(settings: ListenerSettings, wire: WireProtocol) -> Layers:
     try:
         return Layers(settings, wire.name)
-    except ValueError as problem:
+    except InvalidTLS as problem:
         raise InvalidListener(settings.origin, str(problem)) from problem
 
 

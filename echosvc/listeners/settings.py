@@ -8,9 +8,14 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 __all__ = [
+    "ANSWER_RATE",
+    "BACKLOG",
+    "RECEIVE_BUFFER",
+    "STALL_TIMEOUT",
     "Foreign",
     "Inherited",
     "Internet",
+    "Limits",
     "ListenerSettings",
     "Network",
     "Place",
@@ -19,6 +24,27 @@ __all__ = [
 ]
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+
+@attrs.frozen
+class Limits:
+    """What one of a listener's numbers is, if nobody says otherwise, and what it can be.
+
+    Attributes:
+        default: What it is.
+        low: The least that it can be.
+        high: The most.
+    """
+
+    default: int
+    low: int
+    high: int
+
+
+BACKLOG = Limits(1024, 1, 65535)
+RECEIVE_BUFFER = Limits(4 * 1024 * 1024, 2048, 2**30)
+ANSWER_RATE = Limits(100, 1, 1_000_000)
+STALL_TIMEOUT = 300.0
 
 
 @attrs.frozen
@@ -113,6 +139,7 @@ class ListenerSettings:
         place: Where to listen.
         name: How logs name the listener; by default as the protocol is named.
         origin: Who asked for it, as errors name it, for example ``--port 8080``.
+        interface_origin: Who asked for its address, if that is somebody else, for example ``--interface ::1``.
         tls: Speak TLS; None for plain bytes.
         proxy: Expect a PROXY header, from these networks only (and from a proxy on a UNIX socket); None: expect none.
         options: What the protocol's own settings are: an instance of its `WireProtocol.options`. None: its defaults.
@@ -131,10 +158,11 @@ class ListenerSettings:
     place: Place
     name: str = attrs.field(default=attrs.Factory(lambda self: self.protocol, takes_self=True))
     origin: str = "listener"
+    interface_origin: str | None = None
     tls: TLSSettings | None = None
     proxy: tuple[Network, ...] | None = None
     options: Any = None
-    backlog: int = 1024
-    receive_buffer: int = 4 * 1024 * 1024
-    stall_timeout: float = 300.0
-    answer_rate: float = 100.0
+    backlog: int = BACKLOG.default
+    receive_buffer: int = RECEIVE_BUFFER.default
+    stall_timeout: float = STALL_TIMEOUT
+    answer_rate: float = float(ANSWER_RATE.default)

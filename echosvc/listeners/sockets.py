@@ -16,7 +16,7 @@ from echosvc.listeners.unix_sockets import SocketFile, open_unix_socket, show_pa
 from echosvc.transports import display
 from echosvc.transports.linux import LINUX, SO_RCVBUFFORCE
 
-__all__ = ["Opened", "open_all", "open_socket", "where"]
+__all__ = ["Opened", "explain", "open_all", "open_socket", "where"]
 
 #: How often one free number for TCP and UDP is looked for. Each try fails only if the number the kernel
 #: picked for the one is taken for the other, so that a handful would do.
@@ -73,6 +73,7 @@ class _FreeNumberTaken(PortInUse):
 def _try_open_all(listeners: Sequence[ListenerSettings]) -> list[Opened]:
     opened: list[Opened] = []
     number = _FreeNumber()
+    taken: dict[int, str] = {}
     try:
         for listener in listeners:
             match listener.place:
@@ -81,7 +82,7 @@ def _try_open_all(listeners: Sequence[ListenerSettings]) -> list[Opened]:
                 case UnixSocket():
                     opened.append(Opened(listener, *open_unix_socket(listener, listener.place)))
                 case Inherited():
-                    opened += _adopt(listener, listener.place)
+                    opened += _adopt(listener, listener.place, taken)
                 case Foreign():
                     opened.append(Opened(listener, None))
     except BaseException:
@@ -91,8 +92,8 @@ def _try_open_all(listeners: Sequence[ListenerSettings]) -> list[Opened]:
     return opened
 
 
-def _adopt(listener: ListenerSettings, place: Inherited) -> list[Opened]:
-    sockets = adopt(place, listener.origin)
+def _adopt(listener: ListenerSettings, place: Inherited, taken: dict[int, str]) -> list[Opened]:
+    sockets = adopt(place, listener.origin, taken)
     for sock in sockets:
         if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX:
             _set_receive_buffer(sock, listener.receive_buffer)
@@ -154,7 +155,9 @@ def open_socket(listener: ListenerSettings, place: Internet, port: int) -> socke
             return _open(listener, place.transport, family, place.interface, port)
         return _open_any(listener, place.transport, port)
     except OSError as problem:
-        raise _explain(listener, place, port, problem) from problem
+        transport = place.transport.upper()
+        where = f"{transport} {display(place.interface or '*', port)}"
+        raise explain(listener, where, problem, transport) from problem
 
 
 def where(sock: socket.socket) -> str:
@@ -225,10 +228,15 @@ def _set_receive_buffer(sock: socket.socket, size: int) -> None:
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
 
-def _explain(listener: ListenerSettings, place: Internet, port: int, problem: OSError) -> ListenError:
-    """Turn what the system said into an error that names the option and the way out."""
-    transport = place.transport.upper()
-    where = f"{transport} {display(place.interface or '*', port)}"
+def explain(listener: ListenerSettings, where: str, problem: OSError, transport: str = "TCP") -> ListenError:
+    """Turn what the system said into an error that names the option and the way out.
+
+    Args:
+        listener: What could not be opened.
+        where: The address, as the error names it.
+        problem: What the system said.
+        transport: ``TCP`` or ``UDP``.
+    """
     match problem.errno:
         case errno.EADDRINUSE:
             return PortInUse(
@@ -246,9 +254,8 @@ def _explain(listener: ListenerSettings, place: Internet, port: int, problem: OS
             )
         case errno.EADDRNOTAVAIL | errno.ENODEV | errno.EINVAL | errno.EAFNOSUPPORT:
             return AddressNotAvailable(
-                # --port and its like stand for every --interface: name the one that is wrong.
-                f"--interface {place.interface or '*'}" if "port " in listener.origin else listener.origin,
+                listener.interface_origin or listener.origin,
                 where,
                 f"{problem.strerror}; give an address of this machine (`ip address` lists them)",
             )
-    return ListenError(listener.origin, where, f"{problem.strerror}")
+    return ListenError(listener.origin, where, problem.strerror or str(problem))

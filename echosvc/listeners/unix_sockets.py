@@ -16,6 +16,8 @@ from echosvc.listeners.settings import ListenerSettings, UnixSocket
 
 __all__ = ["SocketFile", "open_unix_socket", "show_path"]
 
+_ANOTHERS = "a socket of another user is there"
+
 
 class SocketFile:
     """The file of a socket that we have bound, to be removed at the end.
@@ -129,10 +131,20 @@ def _remove_stale(place: UnixSocket, kind: socket.SocketKind) -> None:
         try:
             probe.connect(place.path)
         except ConnectionRefusedError:
-            Path(place.path).unlink()
+            _remove(place.path)
         except OSError as problem:
-            if problem.errno == errno.EACCES:  # another user's: nobody can tell whether it is alive
-                raise
+            if problem.errno == errno.EACCES:  # nobody can tell whether it is alive
+                raise OSError(errno.EEXIST, _ANOTHERS) from problem
+
+
+def _remove(path: str) -> None:
+    owner = os.lstat(path).st_uid
+    try:
+        Path(path).unlink()
+    except PermissionError as problem:
+        if owner == os.geteuid():
+            raise
+        raise OSError(errno.EEXIST, _ANOTHERS) from problem
 
 
 @contextlib.contextmanager
@@ -162,6 +174,10 @@ def _explained(listener: ListenerSettings, place: UnixSocket) -> Iterator[None]:
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 raise ListenNotPermitted(
                     listener.origin, where, f"{problem.strerror}; choose a folder that this user may write to"
+                ) from problem
+            case errno.EEXIST:
+                raise ListenNotPermitted(
+                    listener.origin, where, f"{problem.strerror}; remove it, or choose another path"
                 ) from problem
             case errno.ENOENT | errno.ENOTDIR:
                 raise ListenError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
 import sys
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint, distributions
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -57,10 +59,10 @@ def register(wire: WireProtocol) -> WireProtocol:
         The same protocol.
 
     Raises:
-        ValueError: The name is taken by another protocol, or the protocol has neither form.
+        ValueError: The name is taken by another protocol, or the protocol has neither form, or its options are of
+            no attrs class.
     """
-    if wire.stream is None and wire.datagram is None:
-        raise ValueError(f"{wire.name}: a wire protocol needs a stream or a datagram form")
+    _check(wire, wire.name)
     if _registered.setdefault(wire.name, wire) is not wire:
         raise ValueError(f"{wire.name}: there is already a protocol of this name")
     return wire
@@ -80,9 +82,11 @@ def find(name: str) -> WireProtocol:
         return _imported(name)
     if name in _registered:
         return _registered[name]
-    for point in _entry_points(name):
-        return _loaded(point)
-    names = [*_registered, *(point.name for point in _entry_points())]
+    points = [point for package in _packages() for point in package.points]
+    for point in points:
+        if point.name == name:
+            return _loaded(point)
+    names = [*_registered, *(point.name for point in points)]
     near = difflib.get_close_matches(name.lower(), names, 1)
     hint = f"did you mean {near[0]}?" if near else "`echosvc protocols` lists them"
     raise ValueError(f"there is no protocol {name!r}; {hint}")
@@ -94,20 +98,52 @@ def known() -> list[KnownProtocol]:
         KnownProtocol(name=name, wire=wire, provider="echosvc" if wire in _BUILT_IN else "this program")
         for name, wire in _registered.items()
     ]
-    for point in _entry_points():
-        provider = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-        if any(each.name == point.name for each in found):
-            found.append(_broken(point.name, provider, "the name is taken by the one above"))
-            continue
+    damaged = []
+    for package in _packages():
+        if package.problem is not None:
+            damaged.append(_broken(package.name, package.provider, package.problem))
+        for point in package.points:
+            if any(each.name == point.name for each in found):
+                found.append(_broken(point.name, package.provider, "the name is taken by the one above"))
+                continue
+            try:
+                found.append(KnownProtocol(name=point.name, wire=_loaded(point), provider=package.provider))
+            except ValueError as problem:
+                found.append(_broken(point.name, package.provider, str(problem)))
+    return sorted(found + damaged, key=lambda each: each.name)
+
+
+@attrs.frozen
+class _Package:
+    """An installed package that brings protocols, or says that it does in a way that nobody understands."""
+
+    name: str
+    provider: str
+    points: Sequence[EntryPoint] = ()
+    problem: str | None = None
+
+
+def _packages() -> Iterator[_Package]:
+    """Ask every package by itself: `importlib.metadata.entry_points` gives nothing at all if one is damaged."""
+    seen = set()
+    for package in distributions():
         try:
-            found.append(KnownProtocol(name=point.name, wire=_loaded(point), provider=provider))
-        except ValueError as problem:
-            found.append(_broken(point.name, provider, str(problem)))
-    return sorted(found, key=lambda each: each.name)
-
-
-def _entry_points(name: str | None = None) -> Iterator[EntryPoint]:
-    return iter(entry_points(group=GROUP) if name is None else entry_points(group=GROUP, name=name))
+            if GROUP not in (package.read_text("entry_points.txt") or ""):
+                continue
+            name, version = package.name or "unknown", package.version or "?"
+        except Exception:  # noqa: BLE001, S112  # it does not even say who it is
+            continue
+        if name in seen:  # an older one, further back on the path
+            continue
+        seen.add(name)
+        provider = f"{name} {version}"
+        try:
+            points = [point for point in package.entry_points if point.group == GROUP]
+        except Exception as problem:  # noqa: BLE001  # whatever the parser meets in what somebody wrote
+            said = f"its entry_points.txt is damaged: {_one_line(problem)}"
+            yield _Package(name, provider, problem=said)
+        else:
+            yield _Package(name, provider, points)
 
 
 def _broken(name: str, provider: str, problem: str) -> KnownProtocol:
@@ -123,9 +159,15 @@ def _loaded(point: EntryPoint) -> WireProtocol:
 
 
 def _imported(path: str) -> WireProtocol:
-    """Import ``package.module:object``, also from the folder we were started in."""
+    """Import ``package.module:object``, also from the folder we were started in.
+
+    That folder stays at the end of the path, for what the module imports later.
+    """
     module_name, _, attribute = path.partition(":")
-    sys.path.insert(0, "")  # twistd's own script does not look here
+    here = ""
+    with contextlib.suppress(FileNotFoundError):  # the folder is gone
+        here = str(Path.cwd())  # twistd is in another folder later
+    sys.path.insert(0, here)  # twistd's own script does not look here
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
@@ -133,21 +175,33 @@ def _imported(path: str) -> WireProtocol:
     except (Exception, SystemExit) as problem:  # a script that ends itself must not end us
         raise _unusable(path, problem) from problem
     finally:
-        sys.path.remove("")
+        with contextlib.suppress(ValueError):  # the module has done it
+            sys.path.remove(here)
+    if here and here not in sys.path:
+        sys.path.append(here)
     return _as_wire(found, attribute)
 
 
 def _unusable(name: str, problem: BaseException) -> ValueError:
     """Whatever somebody else's module raises when it is imported, in one line."""
-    words = [f"protocol {name} cannot be loaded", type(problem).__name__, " ".join(str(problem).split())]
-    return ValueError(": ".join(filter(None, words)))
+    return ValueError(f"protocol {name} cannot be loaded: {_one_line(problem)}")
+
+
+def _one_line(problem: BaseException) -> str:
+    return ": ".join(filter(None, [type(problem).__name__, " ".join(str(problem).split())]))
+
+
+def _check(wire: WireProtocol, name: str) -> None:
+    if wire.stream is None and wire.datagram is None:
+        raise ValueError(f"{name}: a wire protocol needs a stream or a datagram form")
+    if wire.options is not None and not attrs.has(wire.options):
+        raise ValueError(f"{name}: its options are {wire.options!r:.60}, which is no attrs class")
 
 
 def _as_wire(found: Any, name: str) -> WireProtocol:
     """Take an object for a wire protocol, whichever of the usual things it is."""
     if isinstance(found, WireProtocol):
-        if found.stream is None and found.datagram is None:
-            raise ValueError(f"{name}: a wire protocol needs a stream or a datagram form")
+        _check(found, name)
         return found
     make = functools.partial(
         WireProtocol, name=name, rfc="none", summary=(found.__doc__ or "").strip().partition("\n")[0]
@@ -155,7 +209,7 @@ def _as_wire(found: Any, name: str) -> WireProtocol:
     if isinstance(found, type) and issubclass(found, DatagramProtocol):
         return make(datagram=found)
     if isinstance(found, type) and issubclass(found, Protocol):
-        return make(stream=lambda: _quiet(Factory.forProtocol(found)))
+        return make(stream=functools.partial(_factory_of, found))
     if isinstance(found, type) and IProtocolFactory.implementedBy(found):
         return make(stream=found)
     raise ValueError(
@@ -163,7 +217,9 @@ def _as_wire(found: Any, name: str) -> WireProtocol:
     )
 
 
-def _quiet(factory: Any) -> IProtocolFactory:
+def _factory_of(protocol: type[Protocol]) -> IProtocolFactory:
+    protocol()  # one that needs arguments is found now, and not by the first client
+    factory: Any = Factory.forProtocol(protocol)
     factory.noisy = False
     made: IProtocolFactory = factory
     return made

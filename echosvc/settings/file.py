@@ -9,9 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from echosvc.errors import InvalidConfig
+from echosvc.errors import InvalidConfig, InvalidListener
 from echosvc.listeners import Endpoint, ListenerSettings, TLSSettings, check_listeners, parse_endpoint
-from echosvc.listeners.grammar import parse_networks
+from echosvc.listeners.literals import parse_networks
 from echosvc.listeners.settings import Network
 from echosvc.protocols import WireProtocol, find
 from echosvc.settings.lines import key_lines
@@ -21,6 +21,9 @@ from echosvc.settings.structure import Key, Mistake, Mistakes, structure
 __all__ = ["read_config"]
 
 T = TypeVar("T")
+
+#: How a file names what settings name otherwise.
+_KEYS = {"cert_dir": "certdir", "client_ca": "client-ca"}
 
 
 def read_config(path: str) -> tuple[ListenerSettings, ...]:
@@ -71,7 +74,7 @@ class _Reader:
         self._path = path
         self._text = text
         self._mistakes: list[Mistake] = []
-        self._origins: dict[str, int] = {}
+        self._origins: dict[str, Key] = {}
 
     def read(self, table: dict[str, Any]) -> tuple[ListenerSettings, ...]:
         """Make settings of the whole, or tell all mistakes."""
@@ -88,7 +91,7 @@ class _Reader:
                 if (listener := self._structured(each, ListenerTable, key)) is not None:
                     listeners += self._listeners(listener, key, file.defaults)
         found = [(self._line(each.key), each.problem) for each in self._mistakes]
-        found += [(self._origins[each.origin], each.problem) for each in check_listeners(listeners)]
+        found += [(self._line_of(each), each.problem) for each in check_listeners(listeners)]
         if found:
             raise InvalidConfig(
                 [self._say(*each) for each in sorted(dict.fromkeys(found), key=itemgetter(0))]
@@ -111,7 +114,7 @@ class _Reader:
         self._mistakes.append(Mistake(key, problem))
 
     def _listeners(self, table: ListenerTable, key: Key, defaults: Defaults) -> list[ListenerSettings]:
-        """Make a listener of each endpoint; none if nobody can speak there, which is one mistake and not one each."""
+        """Make a listener of each endpoint."""
         wire = self._wire(table.protocol, (*key, "protocol"))
         options = self._options(table, wire, (*key, "options"))
         proxy = self._networks(table.proxy, (*key, "proxy"))
@@ -128,7 +131,7 @@ class _Reader:
                     protocol=table.protocol,
                     place=endpoint.place,
                     name=table.name or table.protocol,
-                    origin=self._origin(place),
+                    origin=self._origin(key, place),
                     tls=self._tls(table.tls, endpoint, (*key, "tls")),
                     proxy=endpoint.proxy if proxy is None else proxy,
                     options=options,
@@ -138,7 +141,7 @@ class _Reader:
                     answer_rate=_first(table.answer_rate, defaults.answer_rate),
                 )
             )
-        return [] if wire is None else found
+        return found
 
     def _wire(self, name: str, key: Key) -> WireProtocol | None:
         try:
@@ -156,7 +159,7 @@ class _Reader:
                 found += parse_networks([value])
             except ValueError as problem:
                 self._mistake((*key, index), str(problem))
-        return tuple(found)
+        return tuple(found) if len(found) == len(values) else None
 
     def _options(self, table: ListenerTable, wire: WireProtocol | None, key: Key) -> Any:
         """Make the protocol's own settings; None for its defaults."""
@@ -184,11 +187,16 @@ class _Reader:
             alpn=tuple(table.alpn),
         )
 
-    def _origin(self, key: Key) -> str:
-        line = self._line(key)
-        origin = f"{self._path}:{line}"
-        self._origins[origin] = line
+    def _origin(self, key: Key, place: Key) -> str:
+        origin = f"{self._path}:{self._line(place)}"
+        self._origins[origin] = key
         return origin
+
+    def _line_of(self, mistake: InvalidListener) -> int:
+        """Find the line of the key that is wrong; of the endpoint, if that says it, or if several keys are wrong."""
+        path = (_KEYS.get(name, name) for name in mistake.setting.split("."))
+        line = self._lines.get((*self._origins[mistake.origin], *path))
+        return int(mistake.origin.rpartition(":")[2]) if line is None else line
 
     def _say(self, line: int, problem: str) -> str:
         return f"{self._path}:{line}: {problem}" if line else f"{self._path}: {problem}"

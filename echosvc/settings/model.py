@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NewType
 
 import attrs
+from attrs.validators import optional
 
 from echosvc.listeners import ListenerSettings
+from echosvc.listeners.settings import ANSWER_RATE, BACKLOG, RECEIVE_BUFFER, STALL_TIMEOUT, Limits
 
 __all__ = ["Defaults", "FileTable", "ListenerTable", "Settings", "Strings", "TLSTable"]
 
@@ -26,12 +28,17 @@ class Settings:
     listeners: tuple[ListenerSettings, ...]
 
 
-def _between(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None]:
+def _within(limits: Limits, unit: str = "a number") -> Callable[[Any, Any, Any], None]:
     def check(_: Any, attribute: Any, value: Any) -> None:
-        if not low <= value <= high:
-            raise ValueError(f"{attribute.name} {value}: must be {unit} from {low:.12g} to {high:.12g}")
+        if not limits.low <= value <= limits.high:
+            raise ValueError(f"{attribute.name} {value}: must be {unit} from {limits.low} to {limits.high}")
 
     return check
+
+
+_backlog = _within(BACKLOG)
+_rcvbuf = _within(RECEIVE_BUFFER, "a number of bytes")
+_answer_rate = _within(ANSWER_RATE)
 
 
 def _not_empty(_: Any, attribute: Any, value: Any) -> None:
@@ -55,10 +62,10 @@ class Defaults:
         answer_rate: Datagrams let in in a second, by a protocol whose answers may be longer than what they answer.
     """
 
-    backlog: int = attrs.field(default=1024, validator=_between(1, 65535, "a number"))
-    rcvbuf: int = attrs.field(default=4 * 1024 * 1024, validator=_between(2048, 2**30, "a number of bytes"))
-    stall_timeout: float = attrs.field(default=300.0, validator=_seconds)
-    answer_rate: float = attrs.field(default=100.0, validator=_between(1, 1e6, "a number"))
+    backlog: int = attrs.field(default=BACKLOG.default, validator=_backlog)
+    rcvbuf: int = attrs.field(default=RECEIVE_BUFFER.default, validator=_rcvbuf)
+    stall_timeout: float = attrs.field(default=STALL_TIMEOUT, validator=_seconds)
+    answer_rate: float = attrs.field(default=float(ANSWER_RATE.default), validator=_answer_rate)
 
 
 @attrs.frozen(kw_only=True)
@@ -91,16 +98,10 @@ class ListenerTable:
     proxy: Strings | None = None
     tls: TLSTable | None = None
     options: Mapping[str, Any] = attrs.Factory(dict)
-    backlog: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_between(1, 65535, "a number"))
-    )
-    rcvbuf: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_between(2048, 2**30, "a number of bytes"))
-    )
-    stall_timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds))
-    answer_rate: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_between(1, 1e6, "a number"))
-    )
+    backlog: int | None = attrs.field(default=None, validator=optional(_backlog))
+    rcvbuf: int | None = attrs.field(default=None, validator=optional(_rcvbuf))
+    stall_timeout: float | None = attrs.field(default=None, validator=optional(_seconds))
+    answer_rate: float | None = attrs.field(default=None, validator=optional(_answer_rate))
 
 
 @attrs.frozen(kw_only=True)

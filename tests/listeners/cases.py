@@ -33,13 +33,13 @@ __all__ = [
 
 
 def tcp_listener(port: int = 0, interface: str = "127.0.0.1", **more: Any) -> ListenerSettings:
-    """Describe a TCP listener."""
-    return _listener(Internet("tcp", port, interface), **{"origin": f"--port {port}", **more})
+    """Describe a TCP listener, as options do."""
+    return _by_options(Internet("tcp", port, interface), **more)
 
 
 def udp_listener(port: int = 0, interface: str = "127.0.0.1", **more: Any) -> ListenerSettings:
-    """Describe a UDP listener."""
-    return _listener(Internet("udp", port, interface), **{"origin": f"--port {port}", **more})
+    """Describe a UDP listener, as options do."""
+    return _by_options(Internet("udp", port, interface), **more)
 
 
 def unix_listener(path: str, mode: int = 0o660, *, lockfile: bool = False, **more: Any) -> ListenerSettings:
@@ -55,6 +55,14 @@ def unixgram_listener(path: str, mode: int = 0o660, **more: Any) -> ListenerSett
 def inherited_listener(name: str | None = None, index: int | None = None, **more: Any) -> ListenerSettings:
     """Describe a listener on a socket that a service manager passes on."""
     return _listener(Inherited(name, index), **more)
+
+
+def _by_options(place: Internet, **more: Any) -> ListenerSettings:
+    by_options = {
+        "origin": f"--port {place.port}",
+        "interface_origin": f"--interface {place.interface or '*'}",
+    }
+    return _listener(place, **({} if "origin" in more else by_options), **more)
 
 
 def _listener(place: Any, **more: Any) -> ListenerSettings:

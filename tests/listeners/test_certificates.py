@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
+from OpenSSL import crypto
 from OpenSSL.SSL import Error, WantReadError
+from twisted.internet.ssl import Certificate
 from twisted.trial.unittest import SynchronousTestCase
 
-from echosvc.listeners.certificates import CertificateError, Certificates
+from echosvc.errors import InvalidTLS
+from echosvc.listeners.certificates import Certificates
 from echosvc.listeners.settings import TLSSettings
 from tests.certificates import DAY, Authority, Issued, folder_for
 from tests.transports.tls_peer import VERSIONS, Client, client_context
@@ -94,7 +99,7 @@ class MistakeTests(CertificateCase):
 
     def problem(self, **settings: Any) -> str:
         """Return what is said of files that cannot be used."""
-        error = self.assertRaises(CertificateError, self.read, **settings)
+        error = self.assertRaises(InvalidTLS, self.read, **settings)
         self.assertIsInstance(error, ValueError)
         self.assertNotIn("\n", str(error))
         return str(error)
@@ -102,12 +107,44 @@ class MistakeTests(CertificateCase):
     def test_no_such_file(self) -> None:
         """It is named, with what the system says."""
         self.assertEqual(
-            self.problem(cert="nowhere.pem"),
-            "certificate file nowhere.pem: cannot be read: No such file or directory; "
+            self.problem(cert="/nowhere.pem"),
+            "certificate file /nowhere.pem: cannot be read: No such file or directory; "
             "name a PEM file that this user may read",
         )
-        self.assertIn("key file nowhere.pem: cannot be read", self.problem(key="nowhere.pem"))
-        self.assertIn("client CA file nowhere.pem: cannot be read", self.problem(client_ca="nowhere.pem"))
+        self.assertIn("key file /nowhere.pem: cannot be read", self.problem(key="/nowhere.pem"))
+        self.assertIn("client CA file /nowhere.pem: cannot be read", self.problem(client_ca="/nowhere.pem"))
+        self.assertIn(f"key file {Path.cwd()}/nowhere.pem: ", self.problem(key="nowhere.pem"))
+
+    def test_all_mistakes_are_told(self) -> None:
+        """Each with the setting that it is about."""
+        wrong = {"cert": "/c.pem", "key": "/k.pem", "cert_dir": "/d", "client_ca": "/a.pem"}
+        error: Any = self.assertRaises(InvalidTLS, self.read, **wrong)
+
+        self.assertEqual(["cert", "key", "cert_dir", "client_ca"], [setting for setting, _ in error.mistakes])
+        for path, (_, said) in zip(wrong.values(), error.mistakes, strict=True):
+            self.assertIn(f" {path}: cannot be read: ", said)
+        self.assertEqual("; ".join(said for _, said in error.mistakes), str(error))
+
+    def test_which_setting_is_wrong(self) -> None:
+        """A key that does not belong is a mistake of the key; a file of the folder is one of the folder."""
+        other = self.authority.issue("other.example")
+        _, key = other.write(self.folder, "other")
+        folder = self.folder / "several"
+        folder.mkdir()
+        (folder / "a.pem").write_bytes(other.pem)
+        (folder / "b.pem").write_bytes(other.key)
+        error: Any = self.assertRaises(InvalidTLS, self.read, key=key, cert_dir=str(folder))
+
+        self.assertEqual(["key", "cert_dir", "cert_dir"], [setting for setting, _ in error.mistakes])
+        self.assertIn("the key does not belong", error.mistakes[0][1])
+
+    def test_what_openssl_refuses_of_an_issuer(self) -> None:
+        """It is said, and it is no traceback."""
+        refusal = crypto.Error([("x509", "", "wrong somehow")])
+        with mock.patch.object(Certificate, "loadPEM", side_effect=refusal):
+            said = self.problem(client_ca=self.cert)
+
+        self.assertIn(f"{self.cert}: OpenSSL refuses it: wrong somehow", said)
 
     def test_empty_files(self) -> None:
         """An empty file of client CAs would let nobody in, or everybody."""
@@ -132,6 +169,16 @@ class MistakeTests(CertificateCase):
             f"{self.cert}: there is no private key in it, only CERTIFICATE", self.problem(key=self.cert)
         )
         self.assertIn(f"client CA file {self.key}: there is no cert", self.problem(client_ca=self.key))
+
+    def test_a_certificate_of_no_known_version(self) -> None:
+        """There are versions 1 to 3; whatever else cryptography does not understand is said as well."""
+        der = self.issued.certificate.public_bytes(Encoding.DER)
+        self.assertEqual(1, der.count(b"\xa0\x03\x02\x01\x02"))
+        other = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"))
+        path = self.write("version.crt", other.encode())
+
+        for role in ("cert", "client_ca"):
+            self.assertIn(f"{path}: a certificate in it is damaged", self.problem(**{role: path}))
 
     def test_damaged_files(self) -> None:
         """What cannot be decoded is not served."""
@@ -162,8 +209,9 @@ class MistakeTests(CertificateCase):
         """A client would be shown the issuer's."""
         path = self.write("chain.pem", self.authority.pem + self.issued.pem)
 
-        self.assertIn(
-            f"{path}: the key belongs to certificate 2 in it; put that one first", self.problem(cert=path)
+        self.assertEqual(
+            f"certificate file {path}: the key belongs to certificate 2 in it; put that one first, then its issuers",
+            self.problem(cert=path),
         )
 
     def test_what_openssl_refuses(self) -> None:
@@ -189,7 +237,7 @@ class MistakeTests(CertificateCase):
 
     def test_nothing_at_all(self) -> None:
         """Without a certificate there is no TLS."""
-        error = self.assertRaises(CertificateError, Certificates, TLSSettings())
+        error = self.assertRaises(InvalidTLS, Certificates, TLSSettings())
 
         self.assertIn("give a certificate file and its key file, or a folder", str(error))
 
@@ -199,7 +247,9 @@ class MistakeTests(CertificateCase):
         (empty / "live").mkdir(parents=True)
         self.write("empty/README", b"nothing here")
 
-        self.assertIn("certificate folder nowhere: cannot be read: No such", self.problem(cert_dir="nowhere"))
+        self.assertIn(
+            "certificate folder /nowhere: cannot be read: No such", self.problem(cert_dir="/nowhere")
+        )
         self.assertIn(
             f"folder {empty}: there is no certificate in it; put in", self.problem(cert_dir=str(empty))
         )
@@ -495,11 +545,23 @@ class ReloadTests(CertificateCase):
         self.assertEqual(self.shown(certificates, "localhost"), renewed.certificate)
         self.assertEqual(begun.get_certificate(as_cryptography=True), self.issued.certificate)
 
+    def test_from_another_folder(self) -> None:
+        """Twistd has gone to another one by then (``--rundir``); the files are those that were meant."""
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(self.folder)
+        certificates = self.read(cert=Path(self.cert).name, key=Path(self.key).name)
+        os.chdir("/")
+        self.authority.issue("other.example").write(self.folder)
+        before = self.shown(certificates, None)
+        certificates.reload()
+
+        self.assertNotEqual(before, self.shown(certificates, None))
+
     def test_a_mistake_changes_nothing(self) -> None:
         """The old ones stay, with what was said of them."""
         certificates = self.read()
         Path(self.key).write_bytes(self.authority.issue("localhost").key)
-        self.assertRaises(CertificateError, certificates.reload)
+        self.assertRaises(InvalidTLS, certificates.reload)
 
         self.assertEqual(self.shown(certificates, "localhost"), self.issued.certificate)
 

@@ -169,10 +169,36 @@ class CheckTests(OpeningCase):
 
     def test_certificate_that_cannot_be_read(self) -> None:
         """Found now, and not when the first client comes; whoever asked for it is named."""
-        (mistake,) = self.check(tcp_listener(PORT, tls=NO_SUCH_FILE))
+        mistakes = check_listeners([tcp_listener(PORT, tls=NO_SUCH_FILE)])
 
-        self.assertTrue(mistake.startswith("--port 8007: "), mistake)
-        self.assertIn("/nowhere/full.pem", mistake)
+        self.assertEqual(["tls.cert", "tls.key"], [each.setting for each in mistakes])
+        for mistake, path in zip(mistakes, ("/nowhere/full.pem", "/nowhere/key.pem"), strict=True):
+            self.assertTrue(str(mistake).startswith("--port 8007: "), mistake)
+            self.assertIn(path, str(mistake))
+
+    def test_tls_without_a_certificate(self) -> None:
+        """It is no single setting that is wrong."""
+        (mistake,) = check_listeners([tcp_listener(PORT, tls=TLSSettings())])
+
+        self.assertEqual("tls", mistake.setting)
+        self.assertIn("TLS: there is no certificate", str(mistake))
+
+    def test_proxy_that_is_nobody(self) -> None:
+        """Everybody would be refused; on a UNIX socket it is enough, since the file says who can be the proxy."""
+        said = "o: proxy names nobody, so that everybody would be refused; name the proxies' networks, such as 10.0.0.0/8"
+        self.assertEqual([said], self.check(tcp_listener(PORT, origin="o", proxy=())))
+        self.assertEqual(
+            [], self.check(unix_listener("/nowhere/s", proxy=()), inherited_listener("x", proxy=()))
+        )
+
+    def test_every_mistake_of_one_listener(self) -> None:
+        """What is wrong with its protocol, its proxy and its files is told at once."""
+        mistakes = check_listeners([tcp_listener(PORT, protocol="ecko", proxy=(), tls=NO_SUCH_FILE)])
+
+        self.assertEqual(["protocol", "proxy", "tls.cert", "tls.key"], [each.setting for each in mistakes])
+        self.problem = ValueError("no")
+        both = check_listeners([tcp_listener(PORT, protocol="greeting", proxy=())])
+        self.assertEqual(["proxy", ""], [each.setting for each in both])
 
     def test_settings_that_a_protocol_refuses(self) -> None:
         """Whatever it raises is one line that names the protocol, and never a traceback."""
@@ -194,12 +220,24 @@ class CheckTests(OpeningCase):
         self.check(
             tcp_listener(PORT, protocol="greeting", options=Greeting("hi")),
             udp_listener(PORT, protocol="greeting"),
+            inherited_listener("x", protocol="greeting", options=Greeting("either")),
         )
 
         self.assertEqual(
-            [(form, options) for options in (Greeting("hi"), Greeting()) for form in ("stream", "datagram")],
+            [
+                ("stream", Greeting("hi")),
+                ("datagram", Greeting()),
+                ("stream", Greeting("either")),
+                ("datagram", Greeting("either")),
+            ],
             self.made,
         )
+
+    def test_a_form_that_is_not_needed(self) -> None:
+        """It may well be broken: it is not built."""
+        self.problem = ValueError("no streams today")
+
+        self.assertEqual([], self.check(udp_listener(PORT, protocol="greeting")))
 
     def test_place_asked_for_twice(self) -> None:
         """Each kind of place, as its own kind names it, with both who asked for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -19,7 +20,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from echosvc.admission import make_screen
-from echosvc.errors import ExitCode, ListenError
+from echosvc.errors import AddressNotAvailable, ExitCode, ListenError, ListenNotPermitted, PortInUse
 from echosvc.listeners import Foreign, ListenerSettings, TLSSettings, certificates, inherited
 from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.layers import Layers
@@ -260,18 +261,34 @@ class RefusalTests(ForeignCase):
         return error
 
     def test_port_in_use(self) -> None:
-        """What the system says, without Twisted's words around it."""
+        """Said as of any other port, and the process ends as with any other."""
         port = self.open()._port.getHost().port
         description = f"tcp6:{port}:interface=\\:\\:1"
         error = self.fails(description)
 
-        self.assertEqual(f"--listen echo=x:1: {description}: Address already in use", str(error))
-        self.assertEqual(ExitCode.SYSTEM, error.exit_code)
+        self.assertTrue(
+            str(error).startswith(f"--listen echo=x:1: {description}: already in use; stop what"), str(error)
+        )
+        self.assertIsInstance(error, PortInUse)
+        self.assertEqual(ExitCode.UNAVAILABLE, error.exit_code)
+
+    def test_what_the_system_refuses(self) -> None:
+        """The errors and exit codes are those of our own ports."""
+        for number, kind, words in (
+            (errno.EACCES, ListenNotPermitted, "not permitted; ports below 1024 need"),
+            (errno.EADDRNOTAVAIL, AddressNotAvailable, "Cannot assign requested address; give an address"),
+            (errno.EMFILE, ListenError, "Too many open files"),
+        ):
+            system = OSError(number, os.strerror(number))
+            self.plug_in(_raising(CannotListenError("::1", 7, system)))
+            error = self.fails()
+
+            self.assertIs(kind, type(error))
+            self.assertTrue(error.problem.startswith(words), error.problem)
 
     def test_whatever_a_plugin_fails_with(self) -> None:
         """By a failure or by raising, with words or without, in however many lines."""
         for problem, words in (
-            (CannotListenError("::1", 7, OSError(errno.EACCES, "Permission denied")), "Permission denied"),
             (CannotListenError("::1", 7, "no\n such thing"), "no such thing"),
             (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
             (ValueError("it is\nbroken"), "it is broken"),

@@ -110,6 +110,7 @@ class MeaningTests(SynchronousTestCase):
             "haproxy:tcp:80:proxy=10.0.0.0/8",
             Endpoint(place=Internet("tcp", 80), proxy=(ip_network("10.0.0.0/8"),)),
         )
+        self.means("haproxy:unix:/x", Endpoint(place=UnixSocket("unix", "/x"), proxy=()))
         self.means("haproxy:unix:/x:proxy=", Endpoint(place=UnixSocket("unix", "/x"), proxy=()))
         self.means("haproxy:systemd:index=1", Endpoint(place=Inherited(index=1), proxy=THIS_MACHINE))
         self.means("haproxy:tcp6:80", Endpoint(place=Foreign("tcp6:80"), proxy=THIS_MACHINE))
@@ -233,7 +234,7 @@ class RefusalTests(SynchronousTestCase):
         """Also one with bits beyond its prefix, which nobody can have meant."""
         for value, why in (
             ("example.org", "does not appear to be an IPv4 or IPv6 network"),
-            ("10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+            ("10.0.0.1/8", "has host bits set"),
             ("", "does not appear to be an IPv4 or IPv6 network"),
         ):
             self.says(
@@ -360,7 +361,7 @@ class RefusalTests(SynchronousTestCase):
         near = self.assertRaises(ValueError, parse_endpoint, "tpc:80")
         self.assertEqual("endpoint 'tpc:80': did you mean tcp:?", str(near))
         self.says("hapoxy:tcp:80", "did you mean haproxy:?")
-        self.says("sssl:443", "did you mean ssl:?")
+        self.says("ttls:443", "did you mean tls:?")
         far = self.assertRaises(ValueError, parse_endpoint, "carrier-pigeon:1")
         self.assertEqual(
             "endpoint 'carrier-pigeon:1': there are tcp, udp, unix, unixgram, tls, systemd, haproxy, and what"
@@ -371,8 +372,34 @@ class RefusalTests(SynchronousTestCase):
     def test_what_twisted_refuses(self) -> None:
         """Whatever it, or a plugin of it, raises is put into the line."""
         self.says("tcp6:x", "endpoint 'tcp6:x': there are ", "(ValueError: invalid literal")
-        self.says("ssl:1:privateKey=/nowhere", "(FileNotFoundError: ")
         self.says("tcp6:1:\\", "(RuntimeError: ")
+
+    def test_twisteds_own_tls(self) -> None:
+        """It loses bytes when a client half-closes; what it was told is told to ours, as far as it can be read."""
+        for text, better in (
+            ("ssl:443:certKey=c.pem:privateKey=k.pem", "tls:443:cert=c.pem:key=k.pem"),
+            ("ssl:port=443", "tls:PORT:cert=FILE:key=FILE"),
+            ("ssl:443:privateKey=both.pem:interface=127.0.0.1", "tls:443:cert=both.pem:key=both.pem"),
+            ("ssl:443:certKey=a\\:b:privateKey=k", "tls:443:cert=a\\:b:key=k"),
+            ("haproxy:ssl:443", "tls:443:cert=FILE:key=FILE"),
+            ("ssl:443:[", "tls:PORT:cert=FILE:key=FILE"),
+            ("ssl", "tls:PORT:cert=FILE:key=FILE"),
+        ):
+            self.says(text, f"when a client half-closes; use {better}, which loses nothing")
+
+    def test_brackets_in_an_endpoint_of_twisteds(self) -> None:
+        """It knows none; what it knows is shown."""
+        self.says(
+            "tcp6:8080:interface=[::1]",
+            r"Twisted's own endpoints know no brackets; write tcp6:8080:interface=\:\:1 (",
+        )
+
+    def test_a_name_has_no_file(self) -> None:
+        """Nobody could honour a mode or a lock file of a name in the abstract namespace."""
+        for text in ("unix:@x:mode=660", "unix:@x:lockfile=1", "unixgram:@x:mode=600"):
+            self.says(
+                text, "@x is a name and no file, so that it has neither mode= nor lockfile=; it is unix"
+            )
 
     def test_a_plugin_that_says_much(self) -> None:
         """Its words are put into one line."""
@@ -400,3 +427,14 @@ class PartTests(SynchronousTestCase):
         """None is none."""
         self.assertEqual((), parse_networks([]))
         self.assertEqual(THIS_MACHINE, parse_networks(["127.0.0.0/8", "::1"]))
+
+    def test_ipv4_networks_in_ipv6_form(self) -> None:
+        """Peers are compared as IPv4 addresses; the others of IPv6 are left as they are."""
+        for text, network in (
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("fd00::/8", "fd00::/8"),
+        ):
+            self.assertEqual((ip_network(network),), parse_networks([text]))

@@ -23,6 +23,7 @@ from echosvc.listeners import (
 
 #: Anything that can be an argument of a program, but for NUL.
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=26)
+_FILES = _TEXT.filter(lambda path: not path.startswith("@"))
 _PORTS = st.integers(0, 65535)
 _INTERFACES = st.one_of(
     st.just(""),
@@ -33,8 +34,9 @@ _INTERFACES = st.one_of(
 _MODES = st.integers(0, 0o777)
 _PLACES = st.one_of(
     st.builds(Internet, st.sampled_from(["tcp", "udp"]), _PORTS, _INTERFACES),
-    st.builds(UnixSocket, st.just("unix"), _TEXT, _MODES, st.booleans()),
-    st.builds(UnixSocket, st.just("unixgram"), _TEXT, _MODES),
+    st.builds(UnixSocket, st.just("unix"), _FILES, _MODES, st.booleans()),
+    st.builds(UnixSocket, st.just("unixgram"), _FILES, _MODES),
+    st.builds(UnixSocket, st.sampled_from(["unix", "unixgram"]), _TEXT.map("@".__add__)),
     st.builds(Inherited, name=_TEXT),
     st.builds(Inherited, index=st.integers(0, 9999)),
     st.just(Foreign("tcp6:1:interface=\\:\\:1")),

@@ -64,7 +64,7 @@ class InheritedCase(ListenerCase):
 
     def adopt(self, name: str | None = None, index: int | None = None) -> list[socket.socket]:
         """Take sockets; they are closed at the end."""
-        taken = inherited.adopt(Inherited(name, index), "--listen x")
+        taken = inherited.adopt(Inherited(name, index), "--listen x", {})
         for sock in taken:
             self.addCleanup(sock.close)
         return taken
@@ -75,7 +75,7 @@ class InheritedCase(ListenerCase):
 
     def fails(self, name: str | None = None, index: int | None = None) -> ListenError:
         """Expect that they cannot be had, and that nothing is left open."""
-        error = self.refused(ListenError, inherited.adopt, Inherited(name, index), "--listen x")
+        error = self.refused(ListenError, inherited.adopt, Inherited(name, index), "--listen x", {})
         assert isinstance(error, ListenError)
         return error
 

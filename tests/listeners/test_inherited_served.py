@@ -92,6 +92,22 @@ class ServingTests(InheritedCase):
             after = datagrams.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             self.assertEqual(grown, after > before)
 
+    def test_one_socket_by_its_name_and_by_its_number(self) -> None:
+        """Each of the two would get a part of the clients: the second is refused, and a second try of the first is not."""
+        self.hand_over(self.stream(), self.stream())
+        self.announce(2, "echo:other")
+        inherited.remember()
+        before = open_descriptors()
+        twice = [inherited_listener(name="echo", origin="one"), inherited_listener(index=0, origin="two")]
+        error = self.assertRaises(ListenError, open_all, twice)
+
+        self.assertEqual(before, open_descriptors())
+        self.assertEqual(
+            "two: systemd:index=0: the socket is already taken by one; leave out one of the two", str(error)
+        )
+        for each in open_all([twice[0], inherited_listener(index=1)]):
+            each.close()
+
     def test_nothing_is_left_open_when_a_later_one_fails(self) -> None:
         """The copies are closed again; what was passed is not."""
         self.hand_over(self.stream())
@@ -117,7 +133,7 @@ from echosvc.listeners import Inherited, inherited, parse_endpoint
 assert "twisted.internet.endpoints" not in sys.modules
 parse_endpoint("tcp6:0")
 import twisted.internet.endpoints
-(sock,) = inherited.adopt(Inherited(**eval(sys.argv[2])), "test")
+(sock,) = inherited.adopt(Inherited(**eval(sys.argv[2])), "test", {})
 print(sock.getsockname()[1], os.get_inheritable(3), [name for name in os.environ if "LISTEN" in name])
 """
 

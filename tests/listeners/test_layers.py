@@ -134,7 +134,7 @@ class LayerTests(SynchronousTestCase):
         self.assertIsInstance(factory, ProxyFactory)
         self.assertIsInstance(factory.inner, FakeTLSFactory)
         self.assertIs(self.factory, factory.inner.inner)
-        self.assertEqual(", TLS, PROXY from 10.0.0.0/8, fd00::/8", str(layers))
+        self.assertEqual(", PROXY from 10.0.0.0/8, fd00::/8, TLS", str(layers))
 
 
 class MissingTests(SynchronousTestCase):

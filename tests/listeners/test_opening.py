@@ -116,7 +116,7 @@ class OpenTests(OpeningCase):
                 tcp_listener(),
             )
 
-        self.assertIn("Address already in use", str(error))
+        self.assertIn("already in use; stop what listens there", str(error))
         self.assertEqual([], self.reactor.getReaders())
         self.assertFalse(path.exists())
 
@@ -143,6 +143,13 @@ class OpenTests(OpeningCase):
             error = self.fails(InvalidListener, inherited_listener("echo", **more))
 
             self.assertEqual(f"--listen x: {problem}", str(error))
+
+    def test_inherited_port_with_a_proxy_that_is_nobody(self) -> None:
+        """What would be enough on a UNIX socket refuses everybody on a port."""
+        self.pass_on(socket.SOCK_STREAM)
+        error = self.fails(InvalidListener, inherited_listener("echo", proxy=()))
+
+        self.assertIn("proxy names nobody", str(error))
 
     def test_inherited_sockets_of_the_right_kind(self) -> None:
         """The same settings are good for the other kind."""

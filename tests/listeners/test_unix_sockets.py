@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SkipTest
 
@@ -228,12 +229,30 @@ class RefusalTests(UnixCase):
                 f"{os.strerror(number)}; choose a folder that this user may write to", error.problem
             )
 
+    def test_what_is_ours_and_cannot_be_removed(self) -> None:
+        """Then it is the folder that is wrong."""
+        self.leave_stale()
+        with mock.patch(
+            "pathlib.Path.unlink", side_effect=PermissionError(errno.EACCES, "Permission denied")
+        ):
+            error = self.fails(unix_listener(self.path))
+
+        self.assertEqual("Permission denied; choose a folder that this user may write to", error.problem)
+
     def test_no_permission_for_real(self) -> None:
         """To make a file, to replace one, to ask whether somebody lives there, or to look whether there is one."""
         if os.geteuid() != 0:
             raise SkipTest("needs root, to become somebody else")
         folder = Path(self.path).parent
-        for of_folder, of_left in ((0o755, None), (0o755, 0o777), (0o755, 0o600), (0o700, 0o777)):
+        choose = "; choose a folder that this user may write to"
+        remove = ": a socket of another user is there; remove it, or choose another path"
+        for of_folder, of_left, way_out in (
+            (0o755, None, choose),
+            (0o755, 0o777, remove),
+            (0o1777, 0o777, remove),
+            (0o755, 0o600, remove),
+            (0o700, 0o777, choose),
+        ):
             folder.chmod(of_folder)
             if of_left is not None:
                 Path(self.path).unlink(missing_ok=True)
@@ -242,7 +261,7 @@ class RefusalTests(UnixCase):
             with nobody():
                 error = self.assertRaises(ListenNotPermitted, open_all, [unix_listener(self.path)])
 
-            self.assertIn("; choose a folder that this user may write to", str(error))
+            self.assertIn(way_out, str(error))
             self.assertEqual(of_left is not None, Path(self.path).exists())
 
     def test_path_too_long(self) -> None:

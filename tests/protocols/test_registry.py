@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import tempfile
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from twisted.internet.address import IPv4Address
@@ -233,13 +232,39 @@ class PackageTests(RegistryCase):
         )
 
     def test_a_package_that_does_not_say_who_it_is(self) -> None:
-        """An entry point may be of no distribution that can be found."""
-        self.write("shouting")
-        sys.path.append(str(self.here))
-        point = EntryPoint("shout", "shouting:WIRE", registry.GROUP)
-        self.patch(registry, "entry_points", lambda **_: [point])
+        """Its protocols are no worse for it."""
+        folder = self.install("loud", shout="shouting:WIRE")
+        self.write("shouting", folder=folder)
+        (folder / "loud-1.0.dist-info" / "METADATA").unlink()
 
-        self.assertEqual([("shout", True, "unknown", None)], self.rows())
+        self.assertEqual([("shout", True, "unknown ?", None)], self.rows())
+
+    def test_a_damaged_package(self) -> None:
+        """It stops no other; it is listed with the reason, under the package's own name."""
+        folder = self.install("shout")
+        (folder / "shout-1.0.dist-info" / "entry_points.txt").write_text("[echosvc.protocols]\nX\n")
+        self.write("shouting", folder=self.install("loud", shout="shouting:WIRE"))
+        damaged, good = sorted(self.rows(), key=lambda row: row[1])
+
+        self.assertEqual(("shout", False, "shout 1.0"), damaged[:3])
+        self.assertIn("its entry_points.txt is damaged: TypeError: ", damaged[3] or "")
+        self.assertEqual(("shout", True, "loud 1.0", None), good)
+        self.assertIs(find("shout"), sys.modules["shouting"].WIRE)
+
+    def test_a_package_of_which_nothing_can_be_read(self) -> None:
+        """Nobody knows whether it brings protocols: it is left out, and stops no other."""
+        folder = self.install("broken")
+        (folder / "broken-1.0.dist-info" / "entry_points.txt").write_bytes(b"[echosvc.protocols]\n\xff = x:y")
+        self.write("shouting", folder=self.install("loud", shout="shouting:WIRE"))
+
+        self.assertEqual([("shout", True, "loud 1.0", None)], self.rows())
+
+    def test_an_older_version_further_back(self) -> None:
+        """It is not the one that is imported, so that it brings nothing."""
+        self.write("shouting", folder=self.install("loud", "2.0", shout="shouting:WIRE"))
+        self.install("loud", "1.0", shout="shouting:WIRE", whisper="shouting:Whisper")
+
+        self.assertEqual([("shout", True, "loud 2.0", None)], self.rows())
 
 
 class ImportTests(RegistryCase):
@@ -273,6 +298,13 @@ class ImportTests(RegistryCase):
         self.assertIs(sys.modules["mine"].Shout, type(protocol))
         self.assertIs(False, factory.noisy)  # type: ignore[attr-defined]  # as Twisted's factories have it
         self.assertIsNot(factory, wire.make_stream())
+
+    def test_protocol_class_that_needs_arguments(self) -> None:
+        """It is found when its factory is made, and not by the first client."""
+        self.write("needy", f"{MODULE}\nclass Needy(Protocol):\n    def __init__(self, x): pass\n")
+
+        with self.assertRaisesRegex(TypeError, "missing 1 required positional argument: 'x'"):
+            find("needy:Needy").make_stream()
 
     def test_factory_class(self) -> None:
         """Twisted's, or any that says it is one."""
@@ -341,17 +373,48 @@ class ImportTests(RegistryCase):
             "NOTHING: a wire protocol needs a stream or a datagram form", self.refused("mine:NOTHING")
         )
 
+    def test_options_that_are_no_attrs_class(self) -> None:
+        """There is no telling how they would be read from a file."""
+        self.write(
+            "odd", f"{MODULE}\nODD = WireProtocol(name='odd', rfc='', summary='', stream=Own, options=dict)"
+        )
+
+        said = "its options are <class 'dict'>, which is no attrs class"
+        self.assertEqual(f"ODD: {said}", self.refused("odd:ODD"))
+        with self.assertRaisesRegex(ValueError, f"^odd: {said}$"):
+            register(sys.modules["odd"].ODD)
+
+    def test_the_current_folder_is_there_later(self) -> None:
+        """At the end of the path, once: what stands beside a module may be imported by its functions alone."""
+        self.write("beside", "THERE = 1")
+        self.write("lazy", f"{MODULE}\nclass Lazy(Protocol):\n    def __init__(self): import beside\n")
+        before = list(sys.path)
+        wire = find("lazy:Lazy")
+        find("lazy:WIRE")
+        os.chdir("/")
+
+        self.assertEqual(
+            [*before, os.path.realpath(self.here)], [*before, *map(os.path.realpath, sys.path[len(before) :])]
+        )
+        wire.make_stream()
+        self.assertIn("beside", sys.modules)
+
     def test_the_path_is_left_as_it_was(self) -> None:
-        """Whether the import went well or not, and whatever the module did to it."""
+        """Where the import did not go well, whatever the module did to it."""
         self.write("greedy", "import sys; sys.path.insert(0, '/greedy'); sys.path.append('/more'); X = 1")
         before = list(sys.path)
-        find("mine:WIRE")
         self.refused("mine:X")
         self.refused("nothere:X")
         self.assertEqual(before, sys.path)
 
         self.refused("greedy:X")
-        self.assertEqual(["/greedy", *before, "/more"], sys.path)
+        self.assertEqual(["/greedy", *before, "/more", str(Path.cwd())], sys.path)
+
+    def test_a_module_that_empties_the_path(self) -> None:
+        """Whatever it does, it is no traceback."""
+        self.write("severe", f"{MODULE}\nimport sys\nsys.path.pop(0)\n")
+
+        self.assertEqual("wire", find("severe:WIRE").name)
 
     def test_the_current_folder_comes_first(self) -> None:
         """What stands there is meant, even if something else on the path has the same name."""

@@ -210,16 +210,39 @@ class ServiceTests(ConfigCase):
         """A certificate or key that cannot be read is said of the listener, with the file's name."""
         cert, key = Authority().issue("example.org").write(self.folder)
         Path(key).unlink()
-        for endpoint, table in (
-            (f"tls:8443:cert={cert}:key={key}", ""),
-            ("tcp:8443", f'[listener.tls]\ncert = "{cert}"\nkey = "{key}"'),
+        for endpoint, table, line in (
+            (f"tls:8443:cert={cert}:key={key}", "", 6),
+            ("tcp:8443", f'[listener.tls]\ncert = "{cert}"\nkey = "{key}"', 9),
+            ("tcp:8443", f'tls = {{ cert = "{cert}", key = "{key}" }}', 7),
         ):
             (mistake,) = self.mistakes(
                 f'{_GOOD}[[listener]]\nprotocol = "echo"\nendpoint = "{endpoint}"\n{table}'
             )
-            self.assertTrue(mistake.startswith("6: "), mistake)
+            self.assertTrue(mistake.startswith(f"{line}: "), mistake)
             self.assertIn(key, mistake)
             self.assertIn("No such file", mistake)
+
+    def test_files_that_are_missing_are_told_with_their_keys(self) -> None:
+        """All of them, each on its own line, and once for several endpoints."""
+        self.assert_beginnings(
+            [
+                "5: certificate file /c.pem: ",
+                "6: key file /k.pem: ",
+                "7: certificate folder /d: ",
+                "8: client CA file /a.pem: ",
+            ],
+            self.mistakes(
+                '[[listener]]\nprotocol = "echo"\nendpoint = ["tcp:1", "tcp:2"]\n[listener.tls]\n'
+                'cert = "/c.pem"\nkey = "/k.pem"\ncertdir = "/d"\nclient-ca = "/a.pem"\n'
+            ),
+        )
+
+    def test_proxies_that_are_nobody(self) -> None:
+        """A list of no networks is a mistake for a port; one with a mistake in it is said once."""
+        self.assert_beginnings(
+            ["4: proxy names nobody"], self.mistakes(f"{_GOOD}proxy = []\n".replace("tcp:7", "haproxy:tcp:7"))
+        )
+        self.assert_beginnings(["4: proxy 'x'"], self.mistakes(f"{_GOOD}proxy = ['x']\n"))
 
 
 class AllAtOnceTests(ConfigCase):
@@ -270,6 +293,7 @@ options.allow_amplification = true
                 "7: port 70000",
                 "8: proxy 'ten'",
                 "8: proxy 'eleven'",
+                "11: tcp:7 is already taken",
                 "12: protocol is missing",
                 "14: backlog 0",
                 "15: answer-rate 0",
@@ -277,6 +301,7 @@ options.allow_amplification = true
                 "22: tcp:7 is already taken",
                 "23: udp:9 on 127.0.0.1 is already taken",
                 "24: certificate file",
+                "24: key file",
                 "26: unknown key backlogg",
                 "30: cert and key go together",
                 "31: unknown key allow_amplification",
