@@ -124,14 +124,21 @@ _TEXT = st.text(
 _ADDRESSES = st.one_of(
     st.ip_addresses(v=4).map(str), st.sampled_from(["", "::", "::1", "2001:db8::7", "fe80::1%eth0"])
 )
+
+
+def _as_written(place: UnixSocket) -> UnixSocket:
+    """An abstract name has neither mode nor lock file."""
+    return UnixSocket(place.transport, place.path) if place.path.startswith("@") else place
+
+
 _STREAMS = st.one_of(
     st.builds(Internet, st.just("tcp"), st.integers(0, 65535), _ADDRESSES),
-    st.builds(UnixSocket, st.just("unix"), _TEXT, st.integers(0, 0o777), st.booleans()),
+    st.builds(UnixSocket, st.just("unix"), _TEXT, st.integers(0, 0o777), st.booleans()).map(_as_written),
     st.sampled_from([Foreign("tcp6:7"), Foreign("tcp6:7:interface=\\:\\:1"), Foreign("stdio:")]),
 )
 _DATAGRAMS = st.one_of(
     st.builds(Internet, st.just("udp"), st.integers(0, 65535), _ADDRESSES),
-    st.builds(UnixSocket, st.just("unixgram"), _TEXT, st.integers(0, 0o777)),
+    st.builds(UnixSocket, st.just("unixgram"), _TEXT, st.integers(0, 0o777)).map(_as_written),
 )
 _EITHER = st.one_of(
     st.builds(Inherited, name=st.text(st.characters(categories=["L", "N"]), min_size=1)),
