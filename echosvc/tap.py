@@ -10,6 +10,7 @@ import difflib
 import platform
 import re
 import sys
+import time
 from typing import Any, ClassVar, Literal, NoReturn
 
 from twisted.application.service import IService
@@ -17,11 +18,21 @@ from twisted.copyright import version as twisted_version
 from twisted.python import usage
 
 from echosvc import __version__
+from echosvc.admission import GateSettings, read_networks
 from echosvc.errors import EchosvcError, InvalidListener, InvalidOption, UserError
 from echosvc.listeners import Endpoint, Internet, ListenerSettings, parse_endpoint
 from echosvc.listeners.grammar import check_interface
 from echosvc.service import open_service
 from echosvc.settings import Settings, read_config
+from echosvc.settings.options import (
+    DOOR_OPTIONS,
+    GATE_OPTIONS,
+    SCREEN_OPTIONS,
+    door_settings,
+    gate_settings,
+    screen_settings,
+)
+from echosvc.settings.values import number, port, seconds
 
 __all__ = ["DEFAULT_PORT", "Options", "makeService"]
 
@@ -80,6 +91,51 @@ class Options(usage.Options):
             "300",
             "Seconds after which a connection is aborted whose peer takes nothing of what waits for it.",
         ],
+        [
+            "idle-timeout",
+            None,
+            None,
+            "Seconds without a byte after which a connection is ended, or off. Default: 3600.",
+        ],
+        [
+            "lifetime",
+            None,
+            None,
+            "Seconds after which a connection is ended in any case, or off. Default: off.",
+        ],
+        [
+            "max-connections",
+            None,
+            None,
+            "Connections at once, of all listeners together. Default: 65536, or what descriptors allow.",
+        ],
+        [
+            "max-per-source",
+            None,
+            None,
+            "Of them, from one IPv4 address or IPv6 /64. Default: three quarters.",
+        ],
+        ["accept-rate", None, None, "Connections that may come in a second. Default: any number."],
+        ["accept-rate-per-source", None, None, "Of them, from one source. Default: three quarters."],
+        [
+            "datagram-rate",
+            None,
+            None,
+            "UDP: datagrams let in in a second from one source, or off. Default: 10000.",
+        ],
+        ["datagram-burst", None, None, "UDP: of them, at once. Default: a second's worth."],
+        [
+            "datagram-rate-total",
+            None,
+            None,
+            "UDP: datagrams let in in a second from all sources, or off. Default: 200000.",
+        ],
+        [
+            "low-ports",
+            None,
+            None,
+            "UDP: source ports below 1024 that may ask all the same, for example 862,2049.",
+        ],
         ["config", "c", None, "TOML file that says what to listen on; `echosvc config show` writes one."],
     ]
 
@@ -89,6 +145,7 @@ class Options(usage.Options):
         super().__init__()
         self._interfaces: list[str] = []
         self._listens: list[str] = []
+        self._networks: dict[str, list[str]] = {}
 
     def opt_interface(self, address: str) -> None:
         """Address to listen on, repeatable; default: every address. 0.0.0.0 is IPv4 alone, :: IPv6 alone."""
@@ -103,6 +160,21 @@ class Options(usage.Options):
         self._listens.append(listener)
 
     opt_l = opt_listen
+
+    def opt_allow(self, network: str) -> None:
+        """Network or @FILE of networks that may connect, repeatable; then nobody else may, unless some are denied."""
+        self._add_network("allow", network)
+
+    def opt_deny(self, network: str) -> None:
+        """Network or @FILE of networks that may not connect, repeatable; the longest network decides."""
+        self._add_network("deny", network)
+
+    def _add_network(self, name: str, entry: str) -> None:
+        try:
+            read_networks([entry])
+        except ValueError as problem:
+            raise UserError(f"--{name}: {problem}") from None
+        self._networks.setdefault(name, []).append(entry)
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -140,14 +212,34 @@ class Options(usage.Options):
         Raises:
             UserError: A value makes no sense.
         """
-        backlog = _number("--backlog", self["backlog"], 1, 65535)
-        receive_buffer = _number("--rcvbuf", self["rcvbuf"], 2048, 2**30)
-        stall_timeout = _seconds("--stall-timeout", self["stall-timeout"])
-        limits = {"backlog": backlog, "receive_buffer": receive_buffer, "stall_timeout": stall_timeout}
+        backlog = number("--backlog", self["backlog"], 1, 65535)
+        receive_buffer = number("--rcvbuf", self["rcvbuf"], 2048, 2**30)
+        stall_timeout = seconds("--stall-timeout", self["stall-timeout"])
+        limits = {
+            "backlog": backlog,
+            "receive_buffer": receive_buffer,
+            "stall_timeout": stall_timeout,
+            "door": door_settings(self._networks, self._given(*DOOR_OPTIONS)),
+            "screen": screen_settings(self._given(*SCREEN_OPTIONS)),
+        }
         listeners = [self._listener(each, limits) for each in self._listens]
+        gate = gate_settings(self._given(*GATE_OPTIONS), GateSettings())
         if self["config"] is not None:
-            listeners += read_config(self["config"])
-        self.settings = Settings(listeners=(*self._echo(limits, needed=not listeners), *listeners))
+            said = read_config(self["config"])
+            gate = gate_settings(self._given(*GATE_OPTIONS), said.gate)
+            listeners += said.listeners
+        echo = self._echo(limits, needed=not listeners)
+        unused = (
+            [] if echo or self._listens else [*self._networks, *self._given(*DOOR_OPTIONS, *SCREEN_OPTIONS)]
+        )
+        if unused:
+            raise UserError(
+                f"--{unused[0]} is for --port and --listen; a file says it in [[listener]] or [defaults]"
+            )
+        self.settings = Settings(listeners=(*echo, *listeners), gate=gate)
+
+    def _given(self, *names: str) -> dict[str, str]:
+        return {name: self[name] for name in names if self[name] is not None}
 
     def _echo(self, limits: dict[str, Any], *, needed: bool) -> list[ListenerSettings]:
         """What --port and its like say: nothing, if none of them is given and something else is."""
@@ -197,13 +289,13 @@ class Options(usage.Options):
         both = default
         if self["port"] is not None:
             both = self["port"]
-            _port("--port", both)
+            port("--port", both)
         for transport in ("tcp", "udp"):
             option, value = f"--{transport}-port", self[f"{transport}-port"]
             if value is None:
                 option, value = "--port", both
             if value != "off":
-                ports[transport] = (f"{option} {value}", _port(option, value, off=option != "--port"))
+                ports[transport] = (f"{option} {value}", port(option, value, off=option != "--port"))
         return ports
 
     def getUsage(self, width: int | None = None) -> str:
@@ -235,8 +327,10 @@ def makeService(options: Options) -> IService:
     Raises:
         SystemExit: Something could not be bound; one line on standard error has said what.
     """
-    from twisted.internet import reactor  # noqa: PLC0415  # not before --reactor was obeyed
+    from twisted.internet import reactor as installed  # noqa: PLC0415  # not before --reactor was obeyed
 
+    reactor: Any = installed
+    reactor.seconds = time.monotonic  # timers must not follow a clock that somebody sets
     try:
         return open_service(options.settings, reactor)
     except EchosvcError as problem:
@@ -248,23 +342,6 @@ def _exit(problem: EchosvcError) -> NoReturn:
     with contextlib.suppress(AttributeError, OSError):  # standard error is closed, or its disk is full
         sys.stderr.write(f"echosvc: {problem}\n")
     raise SystemExit(problem.exit_code)
-
-
-def _number(option: str, value: str, low: int, high: int, also: str = "") -> int:
-    """Read a whole number in ASCII digits; `int` alone would take "1_0", " 1" and other scripts' digits."""
-    if re.fullmatch(r"[0-9]{1,12}", value) and low <= int(value) <= high:
-        return int(value)
-    raise InvalidOption(option, value, f"must be a number from {low} to {high}{also}")
-
-
-def _port(option: str, value: str, *, off: bool = False) -> int:
-    return _number(option, value, 0, 65535, ", or off" if off else "")
-
-
-def _seconds(option: str, value: str) -> float:
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and float(value) > 0:
-        return float(value)
-    raise InvalidOption(option, value, "must be a number of seconds above 0, for example 60 or 0.5")
 
 
 def _interface(value: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import MultiService
@@ -14,13 +15,16 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogLevel, LogPublisher, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from echosvc import service as service_module
+from echosvc.admission import DoorSettings, GateSettings, Limits
 from echosvc.errors import InvalidListener, PortInUse
 from echosvc.listeners import Internet, ListenerSettings, TLSSettings, UnixSocket, certificates
 from echosvc.listeners.listener import Listener
 from echosvc.protocols import WireProtocol
 from echosvc.service import EchoService, open_service
 from echosvc.settings import Settings
-from echosvc.transports import tls
+from echosvc.transports import StreamTransport, tls
+from echosvc.transports.hub import hub_for
 from echosvc.transports.messages import PlainMessages
 from tests.doubles import FakeReactor, udp_socket
 
@@ -212,6 +216,60 @@ class ServiceTests(ServiceCase):
             [(LogLevel.warn, f"{service.listeners[0].where}: dropped: stall-timeout 3")], self.lines()
         )
 
+    def test_all_listeners_share_one_gate(self) -> None:
+        """Its limits are for all connections; whoever is refused is counted where it came."""
+        limits = Limits(max_connections=2, max_per_source=1)
+        both = tuple(
+            ListenerSettings(protocol="echo", place=Internet("tcp", 0, "127.0.0.1")) for _ in range(2)
+        )
+        service = self.start(FakeReactor(), Settings(listeners=both, gate=GateSettings(limits=limits)))
+        clients = []
+        for listener in service.listeners:
+            clients.append(socket.create_connection(("127.0.0.1", listener.port), 5))
+            self.addCleanup(clients[-1].close)
+        ports = {each.getHost().port: each for each in self.reactor.getReaders()}
+        for listener in service.listeners:
+            ports[listener.port].doRead()
+        for transport in hub_for(self.reactor).getReaders():
+            if isinstance(transport, StreamTransport):
+                self.addCleanup(self.reactor.advance, 0)
+                self.addCleanup(transport.abortConnection)
+
+        self.assertRaises(ConnectionResetError, clients[1].recv, 1)
+        self.assertEqual([{}, {"max-per-source": 1}], [listener.drops() for listener in service.listeners])
+
+    def test_warns_of_fewer_connections_than_were_asked_for(self) -> None:
+        """The system has a limit of descriptors; the default only follows it."""
+        asked: list[tuple[int, int | None]] = []
+
+        def provide(wanted: int, *, ceiling: int | None) -> int:
+            asked.append((wanted, ceiling))
+            return 10
+
+        self.patch(service_module, "provide_for", provide)
+        self.start(FakeReactor(), Settings(listeners=settings().listeners))
+        self.assertEqual([LogLevel.info] * 2, [level for level, _ in self.lines()])
+        self.stop()
+        limits = GateSettings(limits=Limits(max_connections=500))
+        self.start(FakeReactor(), Settings(listeners=settings().listeners, gate=limits))
+        (warning,) = [line for level, line in self.lines() if level == LogLevel.warn]
+
+        self.assertTrue(
+            warning.startswith("max-connections is 10, not 500: the system allows no more"), warning
+        )
+        self.assertEqual([(65_536, None), (500, None)], asked)
+
+    def test_a_reactor_on_select_has_fewer_descriptors(self) -> None:
+        """It cannot watch those from 1024 on, where no epoll does so in its place."""
+
+        class SelectReactor(FakeReactor):
+            pass
+
+        self.assertIsNone(service_module._most_descriptors(SelectReactor()))
+        self.patch(service_module, "hub_for", lambda reactor: reactor)
+        self.assertEqual(1024, service_module._most_descriptors(SelectReactor()))
+        self.assertIsNone(service_module._most_descriptors(FakeReactor()))
+
     def test_opens_all_or_nothing(self) -> None:
         """A service whose port is taken is not made."""
         taken = udp_socket()
@@ -333,7 +391,12 @@ class ReloadTests(ServiceCase):
         signal.raise_signal(signal.SIGHUP)
 
         self.assertEqual(
-            [(LogLevel.info, "SIGHUP: no listener has certificates: there is nothing to read again")],
+            [
+                (
+                    LogLevel.info,
+                    "SIGHUP: no listener has certificates or lists of networks: there is nothing to read again",
+                )
+            ],
             self.lines(),
         )
 
@@ -346,6 +409,31 @@ class ReloadTests(ServiceCase):
 
             self.assertEqual(handler, signal.getsignal(signal.SIGHUP))
             self.stop()
+
+    def test_lists_of_networks(self) -> None:
+        """Where they are in files; those that are not cannot have changed."""
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = f"{folder.name}/networks"
+        Path(path).write_text("10.0.0.0/8\n")
+        doors = [DoorSettings(allow=("::1",)), DoorSettings(deny=(f"@{path}",))]
+        reactor = SignallingReactor()
+        signal.signal(signal.SIGTERM, reactor.sigTerm)
+        place = Internet("tcp", 0, "127.0.0.1")
+        listeners = tuple(ListenerSettings(protocol="echo", place=place, door=door) for door in doors)
+        service = self.start(reactor, Settings(listeners=listeners))
+        self.run_hooks()
+        self.lines()
+        signal.raise_signal(signal.SIGHUP)
+        self.assertEqual(
+            [(LogLevel.info, f"{service.listeners[1].where}: networks read again")], self.lines()
+        )
+        Path(path).write_text("ten\n")
+        service.reload()
+        ((level, line),) = self.lines()
+
+        self.assertEqual(LogLevel.error, level)
+        self.assertIn(f": not reloaded: {path}:1: 'ten' is no network", line)
 
     def test_what_is_wrong_changes_nothing(self) -> None:
         """One line in the log that says what; the listener goes on with what it has, and others are reloaded."""

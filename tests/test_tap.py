@@ -18,6 +18,7 @@ from twisted.application.service import IService
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc import __version__
+from echosvc.admission import DoorSettings, GateSettings, Limits
 from echosvc.errors import ExitCode
 from echosvc.listeners import Foreign, Inherited, Internet, ListenerSettings, TLSSettings, UnixSocket
 from echosvc.settings import read_config
@@ -255,6 +256,102 @@ class ListenTests(OptionsCase):
         self.assertIn("--udp-port x", self.refuse("--listen", "echo=tcp:7", "--udp-port", "x"))
 
 
+class AdmissionTests(ConfigCase, OptionsCase):
+    """Who may connect, how many, how fast and for how long."""
+
+    def test_defaults(self) -> None:
+        """Nothing is said."""
+        found = self.parse().settings
+
+        self.assertEqual(GateSettings(), found.gate)
+        self.assertEqual([DoorSettings()] * 2, [each.door for each in found.listeners])
+
+    def test_every_listener_of_the_command_line(self) -> None:
+        """Has what is said of each."""
+        found = self.parse(
+            *("--allow", "10.0.0.0/8", "--allow", "::1", "--deny", "10.1.0.0/16"),
+            *("--idle-timeout", "60", "--lifetime", "1.5", "--port", "7", "--listen", "echo=tcp:8"),
+        ).settings.listeners
+        door = DoorSettings(
+            allow=("10.0.0.0/8", "::1"), deny=("10.1.0.0/16",), idle_timeout=60.0, lifetime=1.5
+        )
+
+        self.assertEqual([door] * 3, [each.door for each in found])
+
+    def test_all_together(self) -> None:
+        """Have one set of limits."""
+        found = self.parse(
+            *("--max-connections", "100", "--max-per-source", "7"),
+            *("--accept-rate", "50.5", "--accept-rate-per-source", "2"),
+        ).settings.gate
+        limits = Limits(max_connections=100, max_per_source=7, accept_rate=50.5, accept_rate_per_source=2.0)
+
+        self.assertEqual(GateSettings(limits=limits), found)
+
+    def test_no_timeout(self) -> None:
+        """Off, or 0 seconds."""
+        for value in ("off", "0"):
+            (door, _) = (each.door for each in self.parse("--idle-timeout", value).settings.listeners)
+            self.assertEqual(0.0, door.idle_timeout)
+
+    def test_over_a_file(self) -> None:
+        """What is typed holds for all listeners together; the rest is the file's."""
+        path = self.file(
+            "limits = {max-connections = 5, max-queued = 2000000, accept-rate = 3.0}\n"
+            '[[listener]]\nprotocol = "echo"\nendpoint = "tcp:7"\n'
+        )
+        found = self.parse("--config", path, "--max-connections", "9").settings.gate
+
+        self.assertEqual(
+            GateSettings(limits=Limits(max_connections=9, accept_rate=3.0), max_queued=2_000_000), found
+        )
+
+    def test_what_is_said_of_no_listener(self) -> None:
+        """Would be taken to hold for those of a file, which say it themselves."""
+        path = self.file('[[listener]]\nprotocol = "echo"\nendpoint = "tcp:7"\n')
+        for option, value in (
+            ("--allow", "::1"),
+            ("--deny", "::1"),
+            ("--idle-timeout", "9"),
+            ("--lifetime", "9"),
+        ):
+            self.assertEqual(
+                f"{option} is for --port and --listen; a file says it in [[listener]] or [defaults]",
+                self.refuse("--config", path, option, value),
+            )
+            for more in (("--port", "1"), ("--listen", "echo=tcp:1")):
+                self.parse("--config", path, option, value, *more)
+
+    def test_wrong_values(self) -> None:
+        """Each is refused with the option's name."""
+        count = "must be a number from 1 to 10000000"
+        rate = "must be a number from 0.001 to 1000000"
+        time = "must be a number of seconds from 1, to which it is exact, or off"
+        for option, value, remedy in (
+            ("--max-connections", "0", count),
+            ("--max-connections", "many", count),
+            ("--max-per-source", "10000001", count),
+            ("--accept-rate", "0", rate),
+            ("--accept-rate", "-1", rate),
+            ("--accept-rate-per-source", "1e3", rate),
+            ("--idle-timeout", "0.5", time),
+            ("--lifetime", "never", time),
+        ):
+            self.assertEqual(f"{option} {value}: {remedy}", self.refuse(option, value))
+            self.assertIn(option, self.refuse("--config", "/none", option, value))
+
+    def test_wrong_networks(self) -> None:
+        """Each is refused, and so is a file with a wrong one in it."""
+        path = self.file("10.0.0.0/8\n10.0.0.1/8\n", "networks")
+
+        self.assertTrue(
+            self.refuse("--allow", "ten").startswith("--allow: 'ten' is no network; give one such as ")
+        )
+        self.assertTrue(
+            self.refuse("--deny", f"@{path}").startswith(f"--deny: {path}:2: '10.0.0.1/8' is an address")
+        )
+
+
 class ConfigTests(ConfigCase, OptionsCase):
     """--config FILE."""
 
@@ -262,7 +359,7 @@ class ConfigTests(ConfigCase, OptionsCase):
         """What the file says is served, and nothing else."""
         path = self.file('[[listener]]\nprotocol = "time"\nendpoint = "udp:37"')
         for args in (("--config", path), ("-c", path)):
-            self.assertEqual(self.parse(*args).settings.listeners, read_config(path))
+            self.assertEqual(self.parse(*args).settings.listeners, read_config(path).listeners)
 
     def test_beside_others(self) -> None:
         """Options come first, then --listen, then the file; the file has its own limits."""

@@ -31,7 +31,7 @@ def check(context: click.Context, file: str) -> None:
     from echosvc.settings import read_config  # noqa: PLC0415  # a help page need not wait for Twisted
 
     try:
-        listeners = read_config(file)
+        listeners = read_config(file).listeners
     except InvalidConfig as problem:
         for mistake in problem.mistakes:
             complain(mistake)

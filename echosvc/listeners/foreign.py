@@ -13,14 +13,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echosvc.admission import AccessList, Door, Gate, Screens
 from echosvc.errors import ListenError
 from echosvc.listeners import inherited
 from echosvc.listeners.layers import Layers
-from echosvc.listeners.listener import describe
+from echosvc.listeners.listener import LEAVES_OPEN, describe
 from echosvc.listeners.settings import Foreign, ListenerSettings
 from echosvc.listeners.sockets import explain
 from echosvc.protocols import WireProtocol
-from echosvc.transports import Screen, display
+from echosvc.transports import display
+from echosvc.transports.admission import Ticket
 
 __all__ = ["ForeignListener"]
 
@@ -29,22 +31,61 @@ _log = Logger(namespace="echosvc")
 
 @implementer(IProtocolFactory)
 class _Counted:
-    """Counts connections on their way to a factory; around a protocol it would hide half-close."""
+    """Counts connections on their way to a factory, and asks the door about them.
+
+    Around a protocol it would hide half-close. So the door is told of the end of a connection by the protocol's own method,
+    on that one object.
+
+    Attributes:
+        connections: How many have come.
+        door: Decides who may come in; None for everybody.
+    """
 
     def __init__(self, factory: IProtocolFactory) -> None:
         self._factory = factory
         self.connections = 0
+        self.door: Door | None = None
         self.doStart = factory.doStart
         self.doStop = factory.doStop
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
         """Count, and build."""
+        ticket = None
+        if self.door is not None and (ticket := self.door.admit(addr)) is None:
+            return None
         self.connections += 1
-        return self._factory.buildProtocol(addr)
+        try:
+            protocol = self._factory.buildProtocol(addr)
+        except BaseException:
+            _leave(ticket)
+            raise
+        if protocol is None:
+            _leave(ticket)
+        elif ticket is not None:
+            _leave_at_the_end(ticket, protocol)
+        return protocol
+
+
+def _leave(ticket: Ticket | None) -> None:
+    if ticket is not None:
+        ticket.leave()
+
+
+def _leave_at_the_end(ticket: Ticket, protocol: Any) -> None:
+    lost = protocol.connectionLost
+
+    def connection_lost(*reason: Any) -> Any:
+        ticket.leave()
+        return lost(*reason)
+
+    protocol.connectionLost = connection_lost
 
 
 class ForeignListener:
     """One endpoint of Twisted's that speaks one wire protocol. See `Listener`.
+
+    Who may connect, how many and how fast is decided as everywhere. Twisted's connections do not count their bytes: none is
+    ended for being idle or old, none makes room for another, and none is read at a pace.
 
     Args:
         wire: What it speaks.
@@ -55,6 +96,7 @@ class ForeignListener:
 
     Raises:
         ListenError: It cannot listen, and says so at once. Some endpoints try later; then the log says it.
+        ValueError: A list of networks cannot be read; the message says which.
     """
 
     udp_port = None
@@ -70,6 +112,7 @@ class ForeignListener:
         self.settings = settings
         self.where = place.description
         self._layers = layers
+        self._access = AccessList.read(settings.door.allow, settings.door.deny)
         self._factory = _Counted(layers.around(wire.make_stream(settings.options), reactor))
         self._port: Any = None
         failed: list[Failure] = []
@@ -104,8 +147,10 @@ class ForeignListener:
         """Say what listens where, in one line."""
         return f"{describe(self.wire, self.settings)} listens on {self.where}{self._layers}"
 
-    def start(self, reactor: Any, screen: Screen) -> None:
-        """Nothing to do: Twisted's endpoints listen from the moment they are opened."""
+    def start(self, reactor: Any, screens: Screens, gate: Gate) -> None:
+        """Ask the gate from here on. Twisted's endpoints listen from the moment they are opened."""
+        proxied = self.settings.proxy is not None
+        self._factory.door = gate.door(self.settings.door, self._access, proxied=proxied)
 
     def stop(self) -> Deferred[object]:
         """Stop accepting.
@@ -117,12 +162,19 @@ class ForeignListener:
         return maybeDeferred(self._port.stopListening if self._port is not None else lambda: None)
 
     def reload(self) -> None:
-        """Read certificates and keys again; see `Listener.reload`. Those of the endpoint itself are Twisted's."""
+        """Read lists and certificates again; see `Listener.reload`. What the endpoint itself names is Twisted's."""
+        access = AccessList.read(self.settings.door.allow, self.settings.door.deny)
         self._layers.reload()
+        self._access = access
+        if self._factory.door is not None:
+            self._factory.door.access = access
 
     def drops(self) -> Counter[str]:
         """Tell what was refused so far, by reason."""
-        return self._layers.refused
+        counts = Counter(self._layers.refused)
+        if self._factory.door is not None:
+            counts.update(self._factory.door.counts)
+        return counts
 
     def totals(self) -> str:
         """Tell what was served so far, in words."""
@@ -130,7 +182,7 @@ class ForeignListener:
 
     def warnings(self) -> list[str]:
         """Say what is not as it was asked for, or soon will not be."""
-        return self._layers.warnings()
+        return [*self._layers.warnings(), *([LEAVES_OPEN] if self._access.leaves_open else [])]
 
 
 def _in_words(failure: Failure) -> str:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from math import inf
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
-from echosvc.admission import limited
+from echosvc.admission import AccessList, DatagramScreen, Door, Gate, Screens
 from echosvc.listeners.layers import Layers
 from echosvc.listeners.settings import ListenerSettings
 from echosvc.listeners.sockets import Opened, where
 from echosvc.protocols import WireProtocol
-from echosvc.transports import DatagramPort, Screen, StreamPort, UnixStreamPort
+from echosvc.transports import DatagramPort, StreamPort, UnixStreamPort
+from echosvc.transports.pace import Pace, PacedStreamPort, PacedUnixStreamPort
 
 __all__ = ["Listener", "describe"]
+
+#: What is said of lists that say nothing about most addresses.
+LEAVES_OPEN = (
+    "networks are allowed and others denied: an address in none of them may connect; "
+    "deny 0.0.0.0/0 and ::/0 to allow only what is allowed"
+)
 
 _log = Logger(namespace="echosvc")
 
@@ -30,6 +38,9 @@ class Listener:
         wire: What it speaks; it must have the form (stream or datagram) that the socket needs.
         opened: The bound socket. The listener owns it, and its file.
         layers: What goes between the bytes and the protocol.
+
+    Raises:
+        ValueError: A list of networks cannot be read; the message says which.
 
     Attributes:
         where: Where it listens, as logs show it, for example ``TCP [::]:8080 (IPv6 and IPv4)``.
@@ -45,6 +56,9 @@ class Listener:
         self._opened = opened
         self._sock = opened.sock
         self._layers = layers
+        self._access = AccessList.read(self.settings.door.allow, self.settings.door.deny)
+        self._door: Door | None = None
+        self._screen: DatagramScreen | None = None
         self._served: _Port | None = None
         self.port: int | None = None if opened.sock.family == socket.AF_UNIX else opened.sock.getsockname()[1]
         self.is_datagram = opened.sock.type == socket.SOCK_DGRAM
@@ -54,32 +68,49 @@ class Listener:
         """Say what listens where, in one line."""
         return f"{describe(self.wire, self.settings)} listens on {self.where}{self._layers}"
 
-    def start(self, reactor: Any, screen: Screen) -> None:
+    def start(self, reactor: Any, screens: Screens, gate: Gate) -> None:
         """Begin to serve.
 
         Args:
             reactor: Watches the socket and keeps time.
-            screen: Asked about every datagram of an internet socket first.
+            screens: Makes the screen that every datagram of an internet socket passes first.
+            gate: Asked about every connection first.
 
         Raises:
             Exception: Whatever the protocol raises when it begins. Nothing is served, and only `stop` can follow.
         """
-        served = self._serve_datagrams(reactor, screen) if self.is_datagram else self._serve_streams(reactor)
+        served = (
+            self._serve_datagrams(reactor, screens)
+            if self.is_datagram
+            else self._serve_streams(reactor, gate)
+        )
         served.startListening()
         self._served = served
 
-    def _serve_datagrams(self, reactor: Any, screen: Screen) -> _Port:
+    def _serve_datagrams(self, reactor: Any, screens: Screens) -> _Port:
         protocol = self.wire.make_datagram(self.settings.options)
         if self.port is None:
             return DatagramPort(self._sock, protocol, reactor)
-        if self.wire.amplifies:
-            screen = limited(screen, self.settings.answer_rate, reactor.seconds)
-        return DatagramPort(self._sock, protocol, reactor, screen=screen, coalesce=not self.wire.amplifies)
+        amplifies = self.wire.amplifies
+        self._screen = screens.screen(
+            self.settings.screen,
+            self._access,
+            answer_rate=self.settings.answer_rate if amplifies else None,
+        )
+        return DatagramPort(self._sock, protocol, reactor, screen=self._screen, coalesce=not amplifies)
 
-    def _serve_streams(self, reactor: Any) -> _Port:
+    def _serve_streams(self, reactor: Any, gate: Gate) -> _Port:
+        proxied = self.settings.proxy is not None
+        self._door = gate.door(self.settings.door, self._access, proxied=proxied)
         factory = self._layers.around(self.wire.make_stream(self.settings.options), reactor)
-        kind = UnixStreamPort if self.port is None else StreamPort
-        return kind(self._sock, factory, reactor, stall_timeout=self.settings.stall_timeout)
+        limits: Any = {"stall_timeout": self.settings.stall_timeout, "door": self._door}
+        kind: Any = UnixStreamPort if self.port is None else StreamPort
+        each, total = self.settings.door.byte_rate, self.settings.door.byte_rate_total
+        if each or total:
+            kind = PacedUnixStreamPort if self.port is None else PacedStreamPort
+            limits["pace"] = Pace(each or inf, total or inf, reactor)
+        port: StreamPort = kind(self._sock, factory, reactor, **limits)
+        return port
 
     def stop(self) -> Deferred[object]:
         """Stop accepting, close the socket, and remove its file.
@@ -95,18 +126,29 @@ class Listener:
         return maybeDeferred(self._served.stopListening)
 
     def reload(self) -> None:
-        """Read certificates and keys again, for the connections to come.
+        """Read lists of networks, certificates and keys again, for the connections to come.
 
         Raises:
             ValueError: One cannot be used; those that were read before are still used.
         """
+        access = AccessList.read(self.settings.door.allow, self.settings.door.deny)
         self._layers.reload()
+        self._access = access
+        if self._door is not None:
+            self._door.access = access
+        if self._screen is not None:
+            self._screen.use(access)
 
     def drops(self) -> Counter[str]:
         """Tell what was dropped, refused or aborted so far, by reason."""
         if isinstance(self._served, DatagramPort):
             return self._served.all_drops()
-        return self._layers.refused + (self._served.aborts if self._served is not None else Counter())
+        counts = Counter(self._layers.refused)
+        if self._served is not None:
+            counts.update(self._served.aborts)
+        if self._door is not None:
+            counts.update(self._door.counts)
+        return counts
 
     def totals(self) -> str:
         """Tell what was served so far, in words."""
@@ -121,6 +163,8 @@ class Listener:
     def warnings(self) -> list[str]:
         """Say what is not as it was asked for, or soon will not be, and what to do about it."""
         found = self._layers.warnings()
+        if self._access.leaves_open:
+            found.append(LEAVES_OPEN)
         if self.is_datagram and self.port is not None:
             granted = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             asked = self.settings.receive_buffer

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+from echosvc.admission import AccessList
 from echosvc.errors import InvalidListener, InvalidTLS
 from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.layers import Layers
@@ -70,11 +71,12 @@ def _listener(opened: Opened, reactor: Any, undo: contextlib.ExitStack) -> AnyLi
     settings = opened.settings
     wire = _find_wire(settings)
     layers = _layers(settings, wire)
-    if isinstance(settings.place, Foreign):
-        foreign = ForeignListener(wire, settings, settings.place, layers, reactor)
-        undo.callback(foreign.stop)
-        return foreign
-    listener = Listener(wire, opened, layers)
+    with _files_of(settings):
+        if isinstance(settings.place, Foreign):
+            foreign = ForeignListener(wire, settings, settings.place, layers, reactor)
+            undo.callback(foreign.stop)
+            return foreign
+        listener = Listener(wire, opened, layers)
     may_be_unix = listener.port is None
     for mistake in _form_mistakes(
         settings, wire, is_stream=not listener.is_datagram, may_be_unix=may_be_unix
@@ -107,6 +109,10 @@ def _mistakes(settings: ListenerSettings) -> Iterator[InvalidListener]:
         except InvalidTLS as problem:
             for setting, said in problem.mistakes:
                 yield InvalidListener(settings.origin, said, f"tls.{setting}".rstrip("."))
+    try:
+        AccessList.read(settings.door.allow, settings.door.deny)
+    except ValueError as problem:
+        yield InvalidListener(settings.origin, str(problem))
     if wire is not None:
         yield from _building_mistakes(settings, wire, is_stream=is_stream)
 
@@ -148,9 +154,16 @@ def _building_mistakes(
 
 
 def _layers(settings: ListenerSettings, wire: WireProtocol) -> Layers:
-    try:
+    with _files_of(settings):
         return Layers(settings, wire.name)
-    except InvalidTLS as problem:
+
+
+@contextlib.contextmanager
+def _files_of(settings: ListenerSettings) -> Iterator[None]:
+    """Name the listener whose files, or what they say, cannot be used."""
+    try:
+        yield
+    except ValueError as problem:
         raise InvalidListener(settings.origin, str(problem)) from problem
 
 

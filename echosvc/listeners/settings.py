@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from echosvc.admission import DoorSettings, ScreenSettings
+
 __all__ = [
     "ANSWER_RATE",
     "BACKLOG",
@@ -152,6 +154,8 @@ class ListenerSettings:
             for it.
         answer_rate: Datagrams: how many are let in in a second, for a protocol whose answers may be longer than what
             they answer. Others are not limited.
+        door: Streams: who may connect, and how long connections may stay.
+        screen: UDP: which datagrams are let in, besides what `door` says of networks.
     """
 
     protocol: str
@@ -166,3 +170,5 @@ class ListenerSettings:
     receive_buffer: int = RECEIVE_BUFFER.default
     stall_timeout: float = STALL_TIMEOUT
     answer_rate: float = float(ANSWER_RATE.default)
+    door: DoorSettings = attrs.field(factory=DoorSettings)
+    screen: ScreenSettings = attrs.field(factory=ScreenSettings)

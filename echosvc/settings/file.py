@@ -9,13 +9,24 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
+
+from echosvc.admission import DoorSettings, GateSettings, Limits, ScreenSettings, read_networks
 from echosvc.errors import InvalidConfig, InvalidListener
 from echosvc.listeners import Endpoint, ListenerSettings, TLSSettings, check_listeners, parse_endpoint
 from echosvc.listeners.literals import parse_networks
 from echosvc.listeners.settings import Network
 from echosvc.protocols import WireProtocol, find
 from echosvc.settings.lines import key_lines
-from echosvc.settings.model import Defaults, FileTable, ListenerTable, Strings, TLSTable
+from echosvc.settings.model import (
+    Defaults,
+    FileTable,
+    LimitsTable,
+    ListenerTable,
+    Settings,
+    Strings,
+    TLSTable,
+)
 from echosvc.settings.structure import Key, Mistake, Mistakes, structure
 
 __all__ = ["read_config"]
@@ -26,14 +37,14 @@ T = TypeVar("T")
 _KEYS = {"cert_dir": "certdir", "client_ca": "client-ca"}
 
 
-def read_config(path: str) -> tuple[ListenerSettings, ...]:
-    """Read what a file says of listeners.
+def read_config(path: str) -> Settings:
+    """Read what a file says.
 
     Args:
-        path: A TOML file with tables ``[[listener]]`` and perhaps ``[defaults]``.
+        path: A TOML file with tables ``[[listener]]`` and perhaps ``[limits]`` and ``[defaults]``.
 
     Returns:
-        What to listen on. Nothing has been opened.
+        What to listen on, and how. Nothing has been opened.
 
     Raises:
         InvalidConfig: The file cannot be read or used; all its mistakes are in the error.
@@ -76,10 +87,12 @@ class _Reader:
         self._mistakes: list[Mistake] = []
         self._origins: dict[str, Key] = {}
 
-    def read(self, table: dict[str, Any]) -> tuple[ListenerSettings, ...]:
+    def read(self, table: dict[str, Any]) -> Settings:
         """Make settings of the whole, or tell all mistakes."""
         listeners: list[ListenerSettings] = []
         file = self._structured(table, FileTable, ()) or FileTable()
+        for name in ("allow", "deny"):  # what is wrong with them, once, and not for each listener
+            self._access(getattr(file.defaults, name), ("defaults", name))
         tables = table.get("listener", [])
         if not isinstance(tables, list):
             self._mistake(("listener",), "listener is a list of tables: write [[listener]]")
@@ -96,7 +109,7 @@ class _Reader:
             raise InvalidConfig(
                 [self._say(*each) for each in sorted(dict.fromkeys(found), key=itemgetter(0))]
             )
-        return tuple(listeners)
+        return Settings(listeners=tuple(listeners), gate=_gate(file.limits))
 
     def _structured(self, table: Any, kind: type[T], key: Key) -> T | None:
         """Make a record of a table; of what is left of it without its mistakes, so that more are found."""
@@ -118,6 +131,7 @@ class _Reader:
         wire = self._wire(table.protocol, (*key, "protocol"))
         options = self._options(table, wire, (*key, "options"))
         proxy = self._networks(table.proxy, (*key, "proxy"))
+        door = self._door(table, key, defaults)
         found = []
         for index, text in enumerate(table.endpoint):
             place = (*key, "endpoint", index)
@@ -139,6 +153,8 @@ class _Reader:
                     receive_buffer=_first(table.rcvbuf, defaults.rcvbuf),
                     stall_timeout=_first(table.stall_timeout, defaults.stall_timeout),
                     answer_rate=_first(table.answer_rate, defaults.answer_rate),
+                    door=door,
+                    screen=_screen(table, defaults),
                 )
             )
         return found
@@ -160,6 +176,30 @@ class _Reader:
             except ValueError as problem:
                 self._mistake((*key, index), str(problem))
         return tuple(found) if len(found) == len(values) else None
+
+    def _door(self, table: ListenerTable, key: Key, defaults: Defaults) -> DoorSettings:
+        return DoorSettings(
+            allow=self._access(_first(table.allow, defaults.allow), (*key, "allow")),
+            deny=self._access(_first(table.deny, defaults.deny), (*key, "deny")),
+            limits=_limits(table),
+            idle_timeout=_first(table.idle_timeout, defaults.idle_timeout),
+            lifetime=_first(table.lifetime, defaults.lifetime),
+            byte_rate=_first(table.byte_rate, defaults.byte_rate),
+            byte_rate_total=_first(table.byte_rate_total, defaults.byte_rate_total),
+        )
+
+    def _access(self, values: Strings, key: Key) -> tuple[str, ...]:
+        """Find out which of the values are good; files among them are read here, and again when they are used."""
+        good = []
+        for index, value in enumerate(values):
+            try:
+                read_networks([value])
+            except ValueError as problem:
+                if key in self._lines:  # else they are those of [defaults], and told there
+                    self._mistake((*key, index), str(problem))
+            else:
+                good.append(value)
+        return tuple(good)
 
     def _options(self, table: ListenerTable, wire: WireProtocol | None, key: Key) -> Any:
         """Make the protocol's own settings; None for its defaults."""
@@ -210,6 +250,28 @@ class _Reader:
         while key and key not in self._lines:
             key = key[:-1]
         return self._lines.get(key, 0)
+
+
+def _limits(table: Any) -> Limits:
+    return Limits(**{each.name: getattr(table, each.name) for each in attrs.fields(Limits)})
+
+
+def _screen(table: ListenerTable, defaults: Defaults) -> ScreenSettings:
+    return ScreenSettings(
+        low_ports=_first(table.low_ports, defaults.low_ports),
+        rate=_first(table.datagram_rate, defaults.datagram_rate),
+        burst=_first(table.datagram_burst, defaults.datagram_burst),
+        total=_first(table.datagram_rate_total, defaults.datagram_rate_total),
+    )
+
+
+def _gate(table: LimitsTable) -> GateSettings:
+    return GateSettings(
+        limits=_limits(table),
+        max_queued=table.max_queued,
+        ipv4_prefix=table.ipv4_prefix,
+        ipv6_prefix=table.ipv6_prefix,
+    )
 
 
 def _first(*values: Any) -> Any:

@@ -8,10 +8,11 @@ from typing import Any, NewType
 import attrs
 from attrs.validators import optional
 
+from echosvc.admission import GateSettings, ScreenSettings
 from echosvc.listeners import ListenerSettings
 from echosvc.listeners.settings import ANSWER_RATE, BACKLOG, RECEIVE_BUFFER, STALL_TIMEOUT, Limits
 
-__all__ = ["Defaults", "FileTable", "ListenerTable", "Settings", "Strings", "TLSTable"]
+__all__ = ["Defaults", "FileTable", "LimitsTable", "ListenerTable", "Settings", "Strings", "TLSTable"]
 
 Strings = NewType("Strings", tuple[str, ...])
 """One string, or a list of them."""
@@ -23,17 +24,23 @@ class Settings:
 
     Attributes:
         listeners: What to listen on, and how.
+        gate: What holds for the connections of all listeners together.
     """
 
     listeners: tuple[ListenerSettings, ...]
+    gate: GateSettings = attrs.field(factory=GateSettings)
+
+
+def _between(low: float, high: float, unit: str = "a number") -> Callable[[Any, Any, Any], None]:
+    def check(_: Any, attribute: Any, value: Any) -> None:
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} {value}: must be {unit} from {low:.10g} to {high:.10g}")
+
+    return check
 
 
 def _within(limits: Limits, unit: str = "a number") -> Callable[[Any, Any, Any], None]:
-    def check(_: Any, attribute: Any, value: Any) -> None:
-        if not limits.low <= value <= limits.high:
-            raise ValueError(f"{attribute.name} {value}: must be {unit} from {limits.low} to {limits.high}")
-
-    return check
+    return _between(limits.low, limits.high, unit)
 
 
 _backlog = _within(BACKLOG)
@@ -51,6 +58,64 @@ def _seconds(_: Any, attribute: Any, value: float) -> None:
         raise ValueError(f"{attribute.name} {value}: must be a number of seconds above 0")
 
 
+def _bytes_or_any(_: Any, attribute: Any, value: float) -> None:
+    if value and not 1 <= value < 1e12:
+        raise ValueError(f"{attribute.name} {value}: must be a number of bytes from 1; 0 for any number")
+
+
+def _seconds_or_never(_: Any, attribute: Any, value: float) -> None:
+    if value and not 1 <= value < 1e9:
+        raise ValueError(
+            f"{attribute.name} {value}: must be a number of seconds from 1, to which it is exact; 0 for never"
+        )
+
+
+def _low_ports(_: Any, attribute: Any, value: Any) -> None:
+    for port in value:
+        if not 0 < port < 1024 and port != 2049:
+            raise ValueError(
+                f"{attribute.name} {port}: must be ports from 1 to 1023, or 2049; others are let in"
+            )
+
+
+_a_count = optional(_between(1, 10_000_000))
+_a_rate = optional(_between(0.001, 1e6))
+
+
+@attrs.frozen(kw_only=True)
+class _Limits:
+    """How many connections there may be, and may come: of the service, or of one listener.
+
+    Attributes:
+        max_connections: At once.
+        max_per_source: Of them, from one source.
+        accept_rate: In a second.
+        accept_rate_per_source: Of them, from one source.
+    """
+
+    max_connections: int | None = attrs.field(default=None, validator=_a_count)
+    max_per_source: int | None = attrs.field(default=None, validator=_a_count)
+    accept_rate: float | None = attrs.field(default=None, validator=_a_rate)
+    accept_rate_per_source: float | None = attrs.field(default=None, validator=_a_rate)
+
+
+@attrs.frozen(kw_only=True)
+class LimitsTable(_Limits):
+    """The table ``[limits]``: what holds for all listeners together.
+
+    Attributes:
+        max_queued: Bytes that may wait to be sent, on all connections.
+        ipv4_prefix: Bits of an IPv4 address that make a source.
+        ipv6_prefix: Bits of an IPv6 address that make a source.
+    """
+
+    max_queued: int = attrs.field(
+        default=64 * 1024 * 1024, validator=_between(1024 * 1024, 2**40, "a number of bytes")
+    )
+    ipv4_prefix: int = attrs.field(default=32, validator=_between(8, 32, "a number of bits"))
+    ipv6_prefix: int = attrs.field(default=64, validator=_between(40, 128, "a number of bits"))
+
+
 @attrs.frozen(kw_only=True)
 class Defaults:
     """The table ``[defaults]``: what listeners have that do not say otherwise.
@@ -60,12 +125,32 @@ class Defaults:
         rcvbuf: Bytes of datagrams that may wait to be read.
         stall_timeout: Seconds after which a connection is aborted whose peer takes nothing of what waits for it.
         answer_rate: Datagrams let in in a second, by a protocol whose answers may be longer than what they answer.
+        datagram_rate: Datagrams let in in a second from one source; 0 for any number.
+        datagram_burst: Of them, at once; 0 for a second's worth.
+        datagram_rate_total: Datagrams let in in a second from all sources; 0 for any number.
+        low_ports: Source ports that are let in though clients do not have such.
+        allow: Networks that may connect.
+        deny: Networks that may not.
+        idle_timeout: Seconds without a byte after which a connection is ended.
+        lifetime: Seconds after which a connection is ended in any case.
+        byte_rate: Bytes in a second that are read of a connection.
+        byte_rate_total: Bytes in a second that are read of all connections of the listener.
     """
 
     backlog: int = attrs.field(default=BACKLOG.default, validator=_backlog)
     rcvbuf: int = attrs.field(default=RECEIVE_BUFFER.default, validator=_rcvbuf)
     stall_timeout: float = attrs.field(default=STALL_TIMEOUT, validator=_seconds)
     answer_rate: float = attrs.field(default=float(ANSWER_RATE.default), validator=_answer_rate)
+    datagram_rate: float = attrs.field(default=ScreenSettings().rate, validator=_between(0, 1e6))
+    datagram_burst: float = attrs.field(default=ScreenSettings().burst, validator=_between(0, 1e6))
+    datagram_rate_total: float = attrs.field(default=ScreenSettings().total, validator=_between(0, 1e7))
+    low_ports: tuple[int, ...] = attrs.field(default=(), validator=_low_ports)
+    allow: Strings = Strings(())
+    deny: Strings = Strings(())
+    idle_timeout: float = attrs.field(default=3600.0, validator=_seconds_or_never)
+    lifetime: float = attrs.field(default=0.0, validator=_seconds_or_never)
+    byte_rate: float = attrs.field(default=0.0, validator=_bytes_or_any)
+    byte_rate_total: float = attrs.field(default=0.0, validator=_bytes_or_any)
 
 
 @attrs.frozen(kw_only=True)
@@ -80,8 +165,8 @@ class TLSTable:
 
 
 @attrs.frozen(kw_only=True)
-class ListenerTable:
-    """A table ``[[listener]]``.
+class ListenerTable(_Limits):
+    """A table ``[[listener]]``. What is None is as ``[defaults]`` have it.
 
     Attributes:
         protocol: Name of a wire protocol, or ``package.module:object``.
@@ -102,6 +187,16 @@ class ListenerTable:
     rcvbuf: int | None = attrs.field(default=None, validator=optional(_rcvbuf))
     stall_timeout: float | None = attrs.field(default=None, validator=optional(_seconds))
     answer_rate: float | None = attrs.field(default=None, validator=optional(_answer_rate))
+    datagram_rate: float | None = attrs.field(default=None, validator=optional(_between(0, 1e6)))
+    datagram_burst: float | None = attrs.field(default=None, validator=optional(_between(0, 1e6)))
+    datagram_rate_total: float | None = attrs.field(default=None, validator=optional(_between(0, 1e7)))
+    low_ports: tuple[int, ...] | None = attrs.field(default=None, validator=optional(_low_ports))
+    allow: Strings | None = None
+    deny: Strings | None = None
+    idle_timeout: float | None = attrs.field(default=None, validator=optional(_seconds_or_never))
+    lifetime: float | None = attrs.field(default=None, validator=optional(_seconds_or_never))
+    byte_rate: float | None = attrs.field(default=None, validator=optional(_bytes_or_any))
+    byte_rate_total: float | None = attrs.field(default=None, validator=optional(_bytes_or_any))
 
 
 @attrs.frozen(kw_only=True)
@@ -109,9 +204,11 @@ class FileTable:
     """A configuration file.
 
     Attributes:
+        limits: What holds for all listeners together.
         defaults: For listeners that do not say otherwise.
         listener: Tables, each to be made a `ListenerTable`.
     """
 
+    limits: LimitsTable = attrs.Factory(LimitsTable)
     defaults: Defaults = attrs.Factory(Defaults)
     listener: Any = ()

@@ -6,6 +6,7 @@ from typing import Any
 
 import tomli_w
 
+from echosvc.admission import Limits
 from echosvc.listeners import ListenerSettings, format_endpoint
 from echosvc.protocols import find
 from echosvc.settings.model import Settings
@@ -23,7 +24,25 @@ def show(settings: Settings) -> str:
     Returns:
         A configuration file that means the same.
     """
-    return tomli_w.dumps({"listener": [_table(each) for each in settings.listeners]})
+    gate = settings.gate
+    limits = unstructure(
+        {
+            **_limits(gate.limits),
+            "max-queued": gate.max_queued,
+            "ipv4-prefix": gate.ipv4_prefix,
+            "ipv6-prefix": gate.ipv6_prefix,
+        }
+    )
+    return tomli_w.dumps({"limits": limits, "listener": [_table(each) for each in settings.listeners]})
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    return {
+        "max-connections": limits.max_connections,
+        "max-per-source": limits.max_per_source,
+        "accept-rate": limits.accept_rate,
+        "accept-rate-per-source": limits.accept_rate_per_source,
+    }
 
 
 def _table(listener: ListenerSettings) -> dict[str, Any]:
@@ -47,6 +66,17 @@ def _table(listener: ListenerSettings) -> dict[str, Any]:
             "rcvbuf": listener.receive_buffer,
             "stall-timeout": listener.stall_timeout,
             "answer-rate": listener.answer_rate,
+            "datagram-rate": listener.screen.rate,
+            "datagram-burst": listener.screen.burst,
+            "datagram-rate-total": listener.screen.total,
+            "low-ports": list(listener.screen.low_ports) or None,
+            "allow": list(listener.door.allow) or None,
+            "deny": list(listener.door.deny) or None,
+            "idle-timeout": listener.door.idle_timeout,
+            "lifetime": listener.door.lifetime,
+            "byte-rate": listener.door.byte_rate,
+            "byte-rate-total": listener.door.byte_rate_total,
+            **_limits(listener.door.limits),
             "proxy": None if listener.proxy is None else [str(each) for each in listener.proxy],
             "tls": tls,
             "options": options,

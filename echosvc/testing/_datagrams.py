@@ -20,9 +20,10 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from echosvc.admission.sources import packed
 from echosvc.protocols import WireProtocol
 from echosvc.testing._check import raw
-from echosvc.transports import DatagramBatch, IDatagramBatchProtocol, Peer, Source
+from echosvc.transports import Arrival, DatagramBatch, IDatagramBatchProtocol, Peer, Source
 from echosvc.transports.messages import BATCH, Messages, Unsent
 
 __all__ = ["LARGEST_DATAGRAM", "MemoryDatagramPort", "MemoryMessages"]
@@ -62,9 +63,14 @@ class MemoryMessages(Messages):
         """Tell whom a datagram came from."""
         return self._datagrams[index][1]
 
-    def ports(self) -> Sequence[int]:
-        """Tell the source ports of all."""
-        return [source[1] if isinstance(source, tuple) else 0 for _, source in self._datagrams]
+    def envelopes(self) -> Sequence[Source]:
+        """Tell whom all came from; nothing else is on their envelopes."""
+        return [source for _, source in self._datagrams]
+
+    def arrival(self, envelope: Any) -> Arrival:
+        """Describe a sender."""
+        host, port = envelope
+        return Arrival.of(packed(host), port, b"")
 
     def send_back(self, which: Sequence[int]) -> list[Unsent]:
         """Send datagrams back, one by one. The port that writes them counts what cannot be sent."""

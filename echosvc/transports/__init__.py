@@ -5,20 +5,24 @@ Knows Twisted and the kernel, and nothing of echo, options or logs above it.
 
 from echosvc.transports.addresses import HostPort, display
 from echosvc.transports.batch import DatagramBatch, IDatagramBatchProtocol
-from echosvc.transports.datagram import DatagramPort, IUndeliverable, Screen
+from echosvc.transports.datagram import DatagramPort, IUndeliverable
 from echosvc.transports.messages import MAX_DATAGRAM
 from echosvc.transports.peer import Peer, Source
+from echosvc.transports.screening import Arrival, Envelopes, Refusal, Screen
 from echosvc.transports.stream import StreamPort, StreamTransport
 from echosvc.transports.unix import UnixStreamPort
 
 __all__ = [
     "MAX_DATAGRAM",
+    "Arrival",
     "DatagramBatch",
     "DatagramPort",
+    "Envelopes",
     "HostPort",
     "IDatagramBatchProtocol",
     "IUndeliverable",
     "Peer",
+    "Refusal",
     "Screen",
     "Source",
     "StreamPort",

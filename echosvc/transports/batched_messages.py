@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 from echosvc.transports.destinations import Destinations
 from echosvc.transports.linux import (
@@ -28,6 +29,7 @@ from echosvc.transports.linux import (
 from echosvc.transports.messages import BATCH, Messages, PlainMessages, Unsent, send
 from echosvc.transports.mmsg import DATA, ENVELOPE, NAME_ROOM, Answer, Tables, can_batch
 from echosvc.transports.peer import Peer, sockaddr_from
+from echosvc.transports.screening import Arrival
 
 __all__ = ["BatchedMessages", "messages_for"]
 
@@ -138,9 +140,13 @@ class BatchedMessages(Messages):
             self._peers[envelope] = peer
         return peer
 
-    def ports(self) -> Sequence[int]:
-        """Tell the source ports of all messages."""
-        return self._tables.ports(len(self.lengths))
+    def envelopes(self) -> Sequence[bytes]:
+        """Tell each message's envelope, as the answer will have it."""
+        return self._sealed()
+
+    def arrival(self, envelope: Any) -> Arrival:
+        """Describe an envelope."""
+        return self._tables.arrival(envelope)
 
     def release(self) -> None:
         """Forget the messages, and let others use the rooms."""

@@ -17,7 +17,7 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from twisted.internet import error, udp
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -41,12 +41,9 @@ from echosvc.transports.batched_messages import messages_for
 from echosvc.transports.linux import ERROR_QUEUE_OPTIONS, PKTINFO_OPTIONS, kernel_drops, queued_errno
 from echosvc.transports.messages import BATCH, CONTROL_ROOM, MAX_DATAGRAM, Messages, send
 from echosvc.transports.peer import Peer, Source
+from echosvc.transports.screening import Refusal, Screen
 
-__all__ = ["DatagramPort", "IUndeliverable", "Screen"]
-
-Screen: TypeAlias = Callable[[Sequence[int]], Mapping[int, str]]
-"""Looks at the source ports of datagrams before any protocol does: the position of each that is to be dropped,
-and the reason. An empty mapping lets all in."""
+__all__ = ["DatagramPort", "IUndeliverable"]
 
 _RESOLVER_ERRORS = {
     getattr(socket, name): name
@@ -78,10 +75,10 @@ class DatagramPort(udp.Port):
             one, as systemd passes, would stop the whole reactor after its first datagram).
         protocol: Told of every datagram that the screen lets in.
         reactor: Watches the socket.
-        screen: Asked about every datagram's source port first. What it names is dropped and counted. None lets
-            everything in, and is right for a UNIX socket.
-        coalesce: Let the kernel hand over several datagrams of one peer as one message, which the screen then sees
-            once. Off where each is to be judged. Without effect unless the protocol takes them by the batch.
+        screen: Asked about every batch first. What it refuses is dropped and counted. None lets everything in, and is right
+            for a UNIX socket.
+        coalesce: Let the kernel hand over several datagrams of one peer as one message. Without effect unless the protocol
+            takes them by the batch.
         report_errors: Ask the kernel for ICMP errors and tell the protocol of them (`IUndeliverable`).
             For clients: an unconnected socket otherwise never learns that a port was refused.
 
@@ -195,23 +192,26 @@ class DatagramPort(udp.Port):
         """Drop what nobody may see and what the screen refuses, and count everything."""
         refused = self._ask(self._screen, messages) if self._screen is not None else {}
         if messages.refused:
-            refused = {**refused, **messages.refused}
+            refused = {**refused, **{index: (reason, 0) for index, reason in messages.refused.items()}}
         lengths = messages.lengths
         if refused:
-            for index, reason in refused.items():
-                self.drops[reason] += messages.count([index])
-            which = [index for index in which if index not in refused]
-            lengths = [lengths[index] for index in which]
+            counts = messages.counts()
+            for index, (reason, kept) in refused.items():
+                self.drops[reason] += counts.get(index, 1) - kept
+                if kept:
+                    messages.shorten(index, kept)
+            which = [index for index in which if index not in refused or refused[index][1]]
+            lengths = [messages.lengths[index] for index in which]
         self.datagrams_in += messages.count(which)
         self.bytes_in += sum(lengths)
         return which
 
-    def _ask(self, screen: Screen, messages: Messages) -> Mapping[int, str]:
+    def _ask(self, screen: Screen, messages: Messages) -> Mapping[int, Refusal]:
         try:
-            return screen(messages.ports())
+            return screen(messages)
         except BaseException:  # noqa: BLE001  # as for a protocol; but what was not judged is not let in
             _log.failure("{screen} failed on datagrams", screen=screen)
-            return dict.fromkeys(range(len(messages.lengths)), "screen-failed")
+            return dict.fromkeys(range(len(messages.lengths)), ("screen-failed", 0))
 
     def _serve(self, messages: Messages, which: Sequence[int]) -> None:
         if not which:

@@ -20,6 +20,8 @@ DESTINATION_BROADCAST = "destination-broadcast"
 DESTINATION_MULTICAST = "destination-multicast"
 """Sent to a group: 224.0.0.0/4 (RFC 5771) or ff00::/8 (RFC 4291, 2.7)."""
 
+_EVERYBODY = ipaddress.IPv4Address("255.255.255.255")
+
 #: Addresses remembered. All are forgotten when there are more: a whole network may be routed to this host.
 _REMEMBERED = 1024
 
@@ -74,6 +76,8 @@ def _reason(destination: bytes) -> str | None:
     plain = getattr(address, "ipv4_mapped", None) or address
     if plain.is_multicast:
         return DESTINATION_MULTICAST
+    if plain == _EVERYBODY:  # the kernel would say so only if it had a route there
+        return DESTINATION_BROADCAST
     return DESTINATION_BROADCAST if plain.version == 4 and _is_broadcast(address) else None
 
 

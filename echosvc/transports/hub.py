@@ -1,14 +1,13 @@
 """The hub: an epoll of ours inside the reactor's, so that a ready connection costs no turn of the reactor.
 
-A reactor pays for every ready descriptor: a logging context, a dispatch through several calls, and, in
-Twisted's way of writing, two epoll_ctl calls per message. Connections therefore register here, and the hub's
-own descriptor is one reader of the reactor. One reactor event then serves every ready connection in a tight
-loop. That works on any reactor that can watch a descriptor.
+A reactor pays for every ready descriptor: a logging context, a dispatch through several calls, and, in Twisted's
+way of writing, two epoll_ctl calls per message. Connections therefore register here, and the hub's own descriptor is
+one reader of the reactor. One reactor event then serves every ready connection in a tight loop. That works on any
+reactor that can watch a descriptor.
 
 Rules, each of which a test holds:
 
-- The hub joins the reactor with its first member and leaves it with its last, so that an idle hub is no
-  reader left behind.
+- The hub joins the reactor with its first member and leaves it with its last: an idle hub is no reader left behind.
 - Transports that say so (`edge_triggered`) read until the kernel has no more, and are told only of news:
   epoll then need not ask the kernel about each of them again at every wait, which nested epolls do twice.
 - Within a batch an event may be stale. A descriptor that was closed, or that no longer wants to read, is
@@ -22,6 +21,7 @@ Rules, each of which a test holds:
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -42,13 +42,14 @@ __all__ = ["Hub", "hub_for"]
 #: 32 ms late at the median and 116 at worst; so, 3 and 9.)
 BATCH = 256
 
-#: A batch smaller than this was all there was: asking again at once would find nothing, at the price of a
-#: system call.
+#: A batch smaller than this was all there was: asking again at once would find nothing, at the price of a system call.
 SMALL = 32
 
 #: Seconds after which a turn ends with the batch in hand; what is left waits for the reactor's next turn.
 TURN = 0.002
 
+#: What epoll_ctl says if it cannot watch another descriptor, and seconds until it is asked again.
+_NO_ROOM, NO_ROOM_REST = (errno.ENOMEM, errno.ENOSPC), 0.1
 
 #: The two ordinary ends, made once: a Failure is dear.
 _ENDS = {type(end): Failure(end) for end in (CONNECTION_DONE, CONNECTION_LOST)}
@@ -171,16 +172,28 @@ class Hub:
         known = fd in self._readers or fd in self._writers
         wanted[fd] = member
         if known:
-            self._epoll.modify(fd, self._events(fd, member))
-            return
+            with contextlib.suppress(FileNotFoundError):  # there was no room for it: that is tried again
+                self._epoll.modify(fd, self._events(fd, member))
+        else:
+            self._watch(fd, member)
+
+    def _watch(self, fd: int, member: Member) -> None:
+        """Watch a newcomer; if the kernel has no room for another (epoll_ctl(2)), a little later."""
+        if member not in (self._readers.get(fd), self._writers.get(fd)):
+            return  # it was to be tried again, and wants nothing any more
         try:
-            self._epoll.register(fd, self._events(fd, member))
-        except FileExistsError:  # its input has ended, and now it wants to write
-            self._epoll.modify(fd, self._events(fd, member))
-        self._fresh.add(fd)
-        # At every registration, not only the first: whoever called the reactor's own removeAll (trial does
-        # after each test) has taken the hub out without telling it. Adding a reader twice does nothing.
-        self._reactor.addReader(self)
+            try:
+                self._epoll.register(fd, self._events(fd, member))
+            except FileExistsError:  # its input has ended, and now it wants to write
+                self._epoll.modify(fd, self._events(fd, member))
+            self._fresh.add(fd)
+            # At every registration, not only the first: whoever called the reactor's own removeAll (trial does after
+            # each test) has taken the hub out without telling it. Adding a reader twice does nothing.
+            self._reactor.addReader(self)
+        except OSError as problem:
+            if problem.errno not in _NO_ROOM:
+                raise  # it can never be watched
+            self._reactor.callLater(NO_ROOM_REST, self._watch, fd, member)
 
     def _remove(self, member: Member, wanted: dict[int, Member]) -> None:
         fd = member.fileno()

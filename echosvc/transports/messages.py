@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import abc
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from echosvc.transports.destinations import Destinations
 from echosvc.transports.linux import destination, reply_control
 from echosvc.transports.peer import Peer, Source, source_of
+from echosvc.transports.screening import Arrival
 
 __all__ = ["BATCH", "CONTROL_ROOM", "MAX_DATAGRAM", "Messages", "PlainMessages", "Unsent"]
 
@@ -74,8 +75,12 @@ class Messages(abc.ABC):
         """Tell whom a message came from."""
 
     @abc.abstractmethod
-    def ports(self) -> Sequence[int]:
-        """Tell the source ports of all messages (not for UNIX sockets, which have none)."""
+    def envelopes(self) -> Sequence[Hashable]:
+        """Tell each message's envelope: who sent it, and which address was asked."""
+
+    @abc.abstractmethod
+    def arrival(self, envelope: Hashable) -> Arrival:
+        """Describe an envelope (not on UNIX sockets, whose peers have no addresses)."""
 
     @abc.abstractmethod
     def send_back(self, which: Sequence[int]) -> list[Unsent]:
@@ -94,10 +99,20 @@ class Messages(abc.ABC):
         self.refused = {}
         self.coalesced = {}
 
+    def counts(self) -> dict[int, int]:
+        """Tell how many datagrams there are in each message that holds several."""
+        return {index: (self.lengths[index] - 1) // size + 1 for index, size in self.coalesced.items()}
+
     def count(self, which: Sequence[int]) -> int:
         """Tell how many datagrams there are in some messages."""
         joined = ((self.lengths[i] - 1) // size for i, size in self.coalesced.items() if i in which)
         return len(which) + sum(joined)
+
+    def shorten(self, index: int, count: int) -> None:
+        """Forget the datagrams of a coalesced message that come after the first `count`."""
+        lengths = list(self.lengths)
+        lengths[index] = count * self.coalesced[index]
+        self.lengths = lengths
 
     def datagrams(self, index: int) -> Iterator[memoryview]:
         """Show each datagram of a message."""
@@ -125,6 +140,7 @@ class PlainMessages(Messages):
         self._control_room = 0 if self._is_unix else CONTROL_ROOM
         self._received: list[tuple[bytearray, Source]] = []
         self._destinations = Destinations()
+        self._envelopes: list[tuple[Source, bytes]] = []
         self._problem: OSError | None = None
 
     def receive(self) -> int:
@@ -153,6 +169,8 @@ class PlainMessages(Messages):
             destinations.append(destination(ancillary))
         self._received, self.refused = received, {**self._destinations.refused(destinations), **refused}
         self.lengths = [len(data) for data, _ in received]
+        sources = [source for _, source in received]
+        self._envelopes = list(zip(sources, destinations, strict=True))
         return len(received)
 
     def payload(self, index: int) -> memoryview:
@@ -163,9 +181,16 @@ class PlainMessages(Messages):
         """Tell whom a message came from."""
         return self._received[index][1]
 
-    def ports(self) -> Sequence[int]:
-        """Tell the source ports of all messages."""
-        return [source[1] if isinstance(source, tuple) else 0 for _, source in self._received]
+    def envelopes(self) -> Sequence[Hashable]:
+        """Tell each message's envelope: its source, and the bytes of the address that was asked."""
+        return self._envelopes
+
+    def arrival(self, envelope: Any) -> Arrival:
+        """Describe an envelope."""
+        source, asked = envelope
+        host, port = source
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return Arrival.of(socket.inet_pton(family, host.partition("%")[0]), port, asked)
 
     def send_back(self, which: Sequence[int]) -> list[Unsent]:
         """Send messages back, one by one."""
@@ -182,6 +207,7 @@ class PlainMessages(Messages):
         """Forget the messages."""
         super().release()
         self._received = []
+        self._envelopes = []
 
 
 def send(

@@ -15,7 +15,6 @@ import mmap
 import os
 import socket
 import struct
-import sys
 from array import array
 from collections.abc import Sequence
 from ctypes import addressof, c_char, c_int, c_size_t, c_uint, c_void_p, get_errno, sizeof
@@ -23,6 +22,7 @@ from typing import Any, TypeAlias
 
 from echosvc.transports.linux import LINUX, SOL_UDP, UDP_SEGMENT
 from echosvc.transports.messages import BATCH
+from echosvc.transports.screening import Arrival
 
 __all__ = ["DATA", "ENVELOPE", "NAME_ROOM", "Answer", "Rooms", "Tables", "can_batch"]
 
@@ -67,21 +67,21 @@ _STRIDE = _ROOM + 128
 
 #: An envelope is a source address, padded to 32 bytes, and control messages: together, who asked and where.
 ENVELOPE = 256
-_ENVELOPE_2, _ENVELOPE_4 = ENVELOPE // 2, ENVELOPE // 4
+_ENVELOPE_4 = ENVELOPE // 4
 NAME_ROOM = 32
 _CONTROL_ROOM = ENVELOPE - NAME_ROOM
-_PORT_2 = 1  # the port is the second 2-byte word of either family's address
+_PORT = slice(2, 4)  # of either family's address
 
 DATA = NAME_ROOM + socket.CMSG_LEN(0)  # where PKTINFO's own data are in an envelope
 _TAIL = DATA + 8  # where the last 8 bytes of an address of IPv6 are, or the 4 of IPv4
 _SEGMENT = struct.Struct("@NiiH")  # length, level, type, and UDP_SEGMENT's data
 _SEGMENT_SPACE = socket.CMSG_SPACE(2)
 
-#: By family: bytes of a source address, bytes of PKTINFO, and where in that the interface index and the
-#: address that the datagram was sent to are.
-_FAMILIES: dict[int, tuple[int, int, int, slice]] = {
-    socket.AF_INET: (16, 12, 0, slice(8, 12)),
-    socket.AF_INET6: (28, 20, 16, slice(0, 16)),
+#: By family: bytes of a socket address and where in that the host is; bytes of PKTINFO, and where in that the interface
+#: index and the address that the datagram was sent to are.
+_FAMILIES: dict[int, tuple[int, slice, int, int, slice]] = {
+    socket.AF_INET: (16, slice(4, 8), 12, 0, slice(8, 12)),
+    socket.AF_INET6: (28, slice(8, 24), 20, 16, slice(0, 16)),
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -143,7 +143,7 @@ class Tables:
     """
 
     def __init__(self, family: int) -> None:
-        name_length, info_length, index_at, self._destination = _FAMILIES[family]
+        name_length, self._source, info_length, index_at, self._destination = _FAMILIES[family]
         self.control_length = socket.CMSG_SPACE(info_length)
         self.sealed_length = DATA + info_length
         self._interface_4 = (DATA + index_at) // 4
@@ -168,7 +168,7 @@ class Tables:
         self._answers_8 = memoryview(answers).cast("B").cast("Q")
         self._back_8 = memoryview(back).cast("B").cast("Q")
         self.envelopes = memoryview(envelopes).cast("B")
-        self._envelopes_2, self._envelopes_4 = self.envelopes.cast("H"), self.envelopes.cast("I")
+        self._envelopes_4 = self.envelopes.cast("I")
         self._destination_tails = (
             self._envelopes_4[_TAIL // 4 :: ENVELOPE // 4]
             if family == socket.AF_INET
@@ -206,12 +206,10 @@ class Tables:
         """Read how many bytes of control messages the first messages have."""
         return _column(self._received_8, _CONTROL_LENGTH_8, _MESSAGE_8, count)
 
-    def ports(self, count: int) -> Sequence[int]:
-        """Read the first messages' source ports."""
-        ports = array("H", self._envelopes_2[_PORT_2 : _PORT_2 + count * _ENVELOPE_2 : _ENVELOPE_2].tobytes())
-        if sys.byteorder == "little":
-            ports.byteswap()
-        return ports
+    def arrival(self, envelope: bytes) -> Arrival:
+        """Read who sent a message, and which address was asked, from its envelope."""
+        port = int.from_bytes(envelope[_PORT], "big")
+        return Arrival.of(envelope[self._source], port, envelope[DATA:][self._destination])
 
     def destination(self, index: int) -> bytes:
         """Read which address a message was sent to."""

@@ -29,14 +29,20 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echosvc.transports.addresses import from_mapped
+from echosvc.transports.admission import Ticket
 from echosvc.transports.proxy_header import HeaderParser, ProxyHeader, ProxyHeaderError
 
 __all__ = ["ProxyFactory"]
+
+#: Seconds after the deadline until which a header counts that came in time.
+LAST_LOOK = 0.1
 
 
 @implementer(IProtocolFactory)
 class ProxyFactory:
     """Expects a PROXY header, version 1 or 2, on every connection, and builds the protocol for the client it names.
+
+    The client must be let in, too, if the port has a door that lets peers in (`echosvc.transports.admission`).
 
     A connection without one is never served: whether a header comes must not be guessed, or anybody could claim to be
     anybody (section 5 of the specification). Whoever is refused costs no log line; the reason is counted.
@@ -104,7 +110,11 @@ class _HeaderGatherer(Protocol):
         self._deadline: IDelayedCall | None = None  # set as long as the header is waited for
 
     def connectionMade(self) -> None:
-        self._deadline = self._factory.clock.callLater(self._factory.deadline, self._refuse, "proxy-late")
+        self._deadline = self._factory.clock.callLater(self._factory.deadline, self._nearly_late)
+
+    def _nearly_late(self) -> None:
+        """Look once more: when a process goes on that was stopped, timers run before what has come is read."""
+        self._deadline = self._factory.clock.callLater(LAST_LOOK, self._refuse, "proxy-late")
 
     def dataReceived(self, data: bytes) -> None:
         if self._deadline is None:  # refused: TLS hands on what comes until its close is answered
@@ -145,6 +155,10 @@ def _hand_over(gatherer: _HeaderGatherer, header: ProxyHeader, data: bytes, fact
     slot = "protocol" if transport.protocol is gatherer else "wrappedProtocol"
     if header.source is not None:
         _announce(transport, header.source, header.destination)
+        ticket: Ticket | None = getattr(transport, "ticket", None)  # Twisted's own connections have none
+        if ticket is not None and not ticket.announce(header.source):
+            transport.abortConnection()
+            return
     try:
         protocol = factory.inner.buildProtocol(transport.getPeer())
         if protocol is None:

@@ -7,17 +7,23 @@ and a connection whose peer has stopped reading is not held open for ever.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
+import struct
 from collections import Counter
 from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python import log
 from twisted.python.failure import Failure
 
+from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reason
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
+from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.hub import hub_for
 from echosvc.transports.linux import unacknowledged
@@ -31,6 +37,9 @@ STALL_LOOKS = 8
 #: Connections accepted before it is everyone else's turn: at 35 us each, some 4 ms.
 ACCEPT_TURN = 120
 
+#: Closing resets, and leaves nothing behind (socket(7), SO_LINGER).
+_RESET = struct.pack("@ii", 1, 0)
+
 
 class PatientConnection(DirectConnection):
     """Waits for a slow peer, and not for one that takes nothing.
@@ -38,11 +47,13 @@ class PatientConnection(DirectConnection):
     Attributes:
         stall_timeout: Seconds after which it is aborted if something waits and the peer takes nothing.
         aborts: Where an abort is counted, under ``stall-timeout``.
+        ticket: Its leave to be here; None where nobody asks for one.
     """
 
     reactor: Any  # the hub, which is also the reactor: watches descriptors and keeps time
     stall_timeout = 300.0
     aborts: Counter[str] | None = None
+    ticket: Ticket | None = None
     _stall_watch: IDelayedCall | None = None
 
     def startWriting(self) -> None:
@@ -52,6 +63,25 @@ class PatientConnection(DirectConnection):
         """
         super().startWriting()
         self._watch_stall()
+        if self.ticket is not None:
+            self.ticket.waits()
+
+    def queued(self) -> int:
+        """Tell how many bytes wait here to be sent; the kernel has others."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def end(self) -> None:
+        """Close when what is queued is sent, though the protocol has not asked for it.
+
+        Whoever produces is left behind: a connection whose producer is paused never closes. TLS says goodbye first.
+        """
+        spoken_through = self.protocol if isinstance(self.protocol, ProtocolWrapper) else self
+        try:
+            spoken_through.unregisterProducer()
+            spoken_through.loseConnection()
+        except Exception:  # noqa: BLE001  # a layer of somebody else's
+            log.err()
+            self.abortConnection()
 
     def _watch_stall(self, looks: int = 0) -> None:
         """Look again in a while; no more than one look is ever due."""
@@ -88,6 +118,8 @@ class PatientConnection(DirectConnection):
         if self._stall_watch is not None:
             self._stall_watch.cancel()
             self._stall_watch = None
+        if self.ticket is not None:
+            self.ticket.leave()
         super().connectionLost(reason)
 
 
@@ -140,13 +172,16 @@ class StreamPort(tcp.Port):
         factory: Builds a protocol for each connection.
         reactor: Watches the socket.
         stall_timeout: Seconds after which a connection is aborted whose peer takes nothing of what waits.
+        door: Decides who may come in; None for everybody.
 
     Attributes:
-        aborts: How many connections were aborted for each reason (``stall-timeout``).
+        aborts: How many connections were aborted (``stall-timeout``) or could not be accepted (``accept-EMFILE``), by reason.
         sessionno: How many connections were accepted so far.
     """
 
     transport = StreamTransport
+    door: Door | None = None
+    _rest: IDelayedCall | None = None
 
     def __init__(
         self,
@@ -155,6 +190,7 @@ class StreamPort(tcp.Port):
         reactor: Any,
         *,
         stall_timeout: float,
+        door: Door | None = None,
     ) -> None:
         super().__init__(0, factory, reactor=reactor)
         sock.setblocking(False)
@@ -164,11 +200,12 @@ class StreamPort(tcp.Port):
         self._bound = sock
         self._factory = factory
         self.stall_timeout = stall_timeout
+        self.door = door
         self.aborts: Counter[str] = Counter()
 
     def startListening(self) -> None:
         """Begin to accept. Twisted's own method would also write a log line that the service's repeats."""
-        tcp._reservedFD.reserve()  # noqa: SLF001  # what accept() falls back on when descriptors run out
+        SPARE.keep()
         self._factory.doStart()
         self.socket = self._bound
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as Twisted's own port does
@@ -181,11 +218,7 @@ class StreamPort(tcp.Port):
         _set_options(sock)
 
     def doRead(self) -> None:
-        """Accept whoever waits, as many as came last time and some more, as Twisted's own port does.
-
-        An error other than "nobody waits" is met again by Twisted's own method, which has a descriptor in reserve
-        for when they run out.
-        """
+        """Accept whoever waits, as many as came last time and some more, as Twisted's own port does."""
         # The public accept() adds 0.8 us: it looks up two enumerations to describe the new socket.
         accept = self.socket._accept  # type: ignore[union-attr]  # noqa: SLF001
         accepted = 0
@@ -196,27 +229,80 @@ class StreamPort(tcp.Port):
                 self._welcome(socket.socket(*self._kind, fd), address)
         except BlockingIOError:
             self.numberAccepts = max(1, accepted)
-        except OSError:
-            super().doRead()
+        except OSError as problem:
+            self._cannot_accept(problem)
         else:
             self.numberAccepts = min(self.numberAccepts + 20, ACCEPT_TURN)
 
     def _welcome(self, sock: socket.socket, address: SockAddr) -> None:
         """Connect an accepted socket with a protocol. What the protocol raises ends its connection, and no other."""
-        transport = None
+        transport = ticket = None
         try:
-            protocol = self._factory.buildProtocol(self._buildAddr(address))
+            peer = self._buildAddr(address)
+            if self.door is not None and (ticket := self.door.admit(peer)) is None:
+                # An orderly end would be an answer, and would be kept in mind (TIME_WAIT) for a minute.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                sock.close()
+                return
+            protocol = self._factory.buildProtocol(peer)
             if protocol is not None:
                 transport = self.transport(sock, protocol, address, self, self.sessionno, self.reactor)
                 self.sessionno += 1
+                if ticket is not None:
+                    transport.ticket = ticket
+                    ticket.enter(transport)
                 protocol.makeConnection(transport)
                 return
         except BaseException:  # noqa: BLE001  # as above
             log.err()
-        if transport is None:
-            sock.close()
-        else:
+        if transport is not None:
             transport.abortConnection()
+            return
+        sock.close()
+        if ticket is not None:
+            ticket.leave()
+
+    def _cannot_accept(self, problem: OSError) -> None:
+        if problem.errno == errno.EMFILE and SPARE.give_up():
+            self._turn_away()
+            return
+        self.aborts[reason(problem)] += 1
+        if not is_of_one_connection(problem):
+            self._take_a_rest()
+
+    def _turn_away(self) -> None:
+        """Close who waits, each in the place of the spare descriptor: nobody is left waiting for what will not come."""
+        accept = self.socket._accept  # type: ignore[union-attr]  # noqa: SLF001
+        try:
+            for _ in range(ACCEPT_TURN):
+                fd, _ = accept()
+                os.close(fd)
+                self.aborts["accept-EMFILE"] += 1
+        except OSError:
+            pass  # nobody waits any more; or whatever it is will be met again
+        if not SPARE.keep():  # a thread has taken it
+            self._take_a_rest()
+
+    def _take_a_rest(self) -> None:
+        """Accept nobody for a moment. Those who are in are served, and the kernel's queue keeps who comes."""
+        self.stopReading()
+        reactor: Any = self.reactor  # annotated as what watches descriptors alone
+        self._rest = reactor.callLater(REST, self._go_on)
+
+    def _go_on(self) -> None:
+        self._rest = None
+        try:
+            self.startReading()
+        except OSError as problem:  # ENOMEM: the kernel cannot even watch the socket now
+            self.aborts[reason(problem)] += 1
+            self._take_a_rest()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Listen no more. Called when the port is closed."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        super().connectionLost(reason)
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """Return the address that is listened on, IPv4 as IPv4 even on an IPv6 socket."""

@@ -100,7 +100,7 @@ class ShowTests(FileCase):
         self.shown(*options)
         return [
             (each.protocol, str(each.place), each.backlog)
-            for each in read_config(str(self.folder / "shown.toml"))
+            for each in read_config(str(self.folder / "shown.toml")).listeners
         ]
 
     def test_defaults(self) -> None:

@@ -11,20 +11,22 @@ from typing import Any
 
 import attrs
 from twisted.internet import endpoints
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from echosvc.admission import make_screen
+from echosvc.admission import DoorSettings, Gate, Limits, Screens
 from echosvc.errors import AddressNotAvailable, ExitCode, ListenError, ListenNotPermitted, PortInUse
 from echosvc.listeners import Foreign, ListenerSettings, TLSSettings, certificates, inherited
 from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.layers import Layers
-from echosvc.protocols import EchoFactory, WireProtocol, find
+from echosvc.listeners.listener import LEAVES_OPEN
+from echosvc.protocols import Echo, EchoFactory, WireProtocol, find
 from echosvc.transports import tls
 from tests.listeners.cases import ListenerCase, PortReactor
 from tests.listeners.test_layers import FakeTLSFactory
@@ -127,7 +129,7 @@ class ServingTests(ForeignCase):
         """So that a port that is taken is known at once; starting the service adds nothing."""
         listener = self.open()
         before = self.reactor.getReaders()
-        listener.start(self.reactor, make_screen([]))
+        listener.start(self.reactor, Screens([]), Gate(Limits(), self.reactor))
 
         self.assertEqual([listener._port], before)
         self.assertEqual(before, self.reactor.getReaders())
@@ -158,6 +160,86 @@ class ServingTests(ForeignCase):
 
         self.assertEqual("2 connections", listener.totals())
         self.assertEqual({}, listener.drops())
+
+    def start(self, listener: ForeignListener, **limits: Any) -> Gate:
+        """Begin to serve, with some limits for all."""
+        gate = Gate(Limits(**limits), Clock())
+        listener.start(self.reactor, Screens([]), gate)
+        return gate
+
+    def test_so_many_and_no_more(self) -> None:
+        """Whoever leaves makes room; the protocol is told of its end as ever."""
+        listener = self.open()
+        gate = self.start(listener, max_connections=1, max_per_source=2)
+        first = self.connect(listener)
+        self.assertEqual(b"", self.connect(listener).recv(1))
+        (connection,) = [each for each in self.reactor.getReaders() if isinstance(each, Server)]
+        told: list[Failure] = []
+        self.patch(Echo, "connectionLost", lambda _, reason: told.append(reason))
+        protocol = connection.protocol
+        first.close()
+        connection.connectionLost(Failure(connection.doRead()))
+        self.assertEqual(0, gate.quota.count)
+        self.connect(listener)
+
+        self.assertIsInstance(protocol, Echo)
+        self.assertEqual({"max-connections": 1}, listener.drops())
+        self.assertEqual("2 connections", listener.totals())
+
+    def test_whoever_is_not_allowed_is_closed(self) -> None:
+        """And counted."""
+        listener = self.open(door=DoorSettings(allow=("192.0.2.0/24",)))
+        self.start(listener)
+
+        self.assertEqual(b"", self.connect(listener).recv(1))
+        self.assertEqual({"access-denied": 1}, listener.drops())
+
+    def test_lists_of_networks_are_read_again(self) -> None:
+        """For the connections to come; before it serves, too."""
+        path = self.folder() / "denied"
+        path.write_text("::1\n")
+        listener = self.open(door=DoorSettings(deny=(f"@{path}",)))
+        path.write_text("")
+        listener.reload()
+        self.start(listener)
+        self.connect(listener)
+        self.assertEqual({}, listener.drops())
+        path.write_text("::1\n")
+        listener.reload()
+        self.assertEqual(b"", self.connect(listener).recv(1))
+        path.write_text("x")
+        self.assertRaises(ValueError, listener.reload)
+
+        self.assertEqual({"access-denied": 1}, listener.drops())
+
+    def test_lists_that_say_nothing_of_most(self) -> None:
+        """Are warned of."""
+        door = DoorSettings(allow=("10.0.0.0/8",), deny=("10.1.0.0/16",))
+
+        self.assertEqual([LEAVES_OPEN], self.open(door=door).warnings())
+
+    def test_whoever_gets_no_protocol_takes_no_place(self) -> None:
+        """A factory may want none, or fail, which is Twisted's to log."""
+
+        def fail(_: object) -> None:
+            raise RuntimeError("bug")
+
+        peer = IPv6Address("TCP", "::1", 40000)
+        listener = self.open()
+        gate = self.start(listener, max_connections=1)
+        self.patch(listener._factory._factory, "buildProtocol", lambda _: None)
+        self.assertIsNone(listener._factory.buildProtocol(peer))
+        self.patch(listener._factory._factory, "buildProtocol", fail)
+        self.assertRaises(RuntimeError, listener._factory.buildProtocol, peer)
+
+        self.assertEqual(0, gate.quota.count)
+
+    def test_before_it_is_started_nobody_decides(self) -> None:
+        """Whoever is so early is let in, and a factory that wants nobody has its way."""
+        listener = self.open()
+        self.patch(listener._factory._factory, "buildProtocol", lambda _: None)
+
+        self.assertEqual(b"", self.connect(listener).recv(1))
 
     def test_layers_are_put_around_it(self) -> None:
         """A PROXY header can be asked for; what is refused is counted."""

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from echosvc.admission import make_screen
+from echosvc.admission import Gate, Limits, Screens
 from echosvc.errors import ListenError
 from echosvc.listeners import inherited
 from echosvc.listeners.listener import Listener
@@ -36,7 +36,7 @@ class ServingTests(InheritedCase):
         for each in listeners:
             self.addCleanup(self.reactor.advance, 0)
             self.addCleanup(each.stop)
-            each.start(self.reactor, make_screen([]))
+            each.start(self.reactor, Screens([]), Gate(Limits(), self.reactor))
         return [each for each in listeners if isinstance(each, Listener)]
 
     def serve(self, sock: socket.socket) -> Any:

@@ -11,12 +11,13 @@ from unittest import mock
 import attrs
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from echosvc.admission import make_screen
+from echosvc.admission import DoorSettings, Gate, Limits, Screens
 from echosvc.listeners import ListenerSettings, TLSSettings, certificates
 from echosvc.listeners.layers import Layers
-from echosvc.listeners.listener import Listener, describe
+from echosvc.listeners.listener import LEAVES_OPEN, Listener, describe
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, find
 from echosvc.transports.hub import hub_for
@@ -56,7 +57,8 @@ class ListeningCase(ListenerCase):
     def start(self, settings: ListenerSettings, wire: WireProtocol | None = None, own: int = 0) -> Listener:
         """Open one listener, and begin to serve."""
         listener = self.open(settings, wire)
-        listener.start(self.reactor, make_screen([own]))
+        self.gate = Gate(Limits(), Clock())  # its timer is not the listener's
+        listener.start(self.reactor, Screens([own], seconds=self.reactor.seconds), self.gate)
         (self.port,) = self.readers()
         return listener
 
@@ -176,6 +178,120 @@ class StreamTests(ListeningCase):
         self.port.aborts["stall-timeout"] += 2
 
         self.assertEqual({"proxy-untrusted": 1, "stall-timeout": 2}, listener.drops())
+
+    def test_whoever_may_not_come_in_is_counted(self) -> None:
+        """Beside what was aborted and what a layer has refused."""
+        listener = self.start(
+            tcp_listener(
+                proxy=(ip_network("127.0.0.0/8"),), door=DoorSettings(limits=Limits(max_connections=1))
+            )
+        )
+        first, second = self.connect(listener), self.connect(listener)
+        self.port.aborts["accept-EMFILE"] += 2
+        first.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        hub_for(self.reactor).doRead()
+
+        self.assertRaises(ConnectionResetError, second.recv, 1)
+        self.assertEqual({"max-connections": 1, "accept-EMFILE": 2, "proxy-malformed": 1}, listener.drops())
+
+    def test_whoever_is_not_allowed_is_reset(self) -> None:
+        """TCP alone: who may connect to a UNIX socket is said by its file."""
+        path = str(self.folder() / "echo")
+        door = DoorSettings(allow=("192.0.2.0/24",))
+        listener = self.start(tcp_listener(door=door))
+        self.assertRaises(ConnectionResetError, self.connect(listener).recv, 1)
+        self.assertEqual({"access-denied": 1}, listener.drops())
+        self.stop(listener)
+        listener = self.start(unix_listener(path, door=door))
+        client = self.client()
+        client.connect(path)
+        self.port.doRead()
+
+        self.assertEqual({}, listener.drops())
+
+    def test_behind_a_proxy_the_client_is_asked_for(self) -> None:
+        """By the list of the listener."""
+        listener = self.start(
+            tcp_listener(proxy=(ip_network("127.0.0.0/8"),), door=DoorSettings(allow=("192.0.2.0/24",)))
+        )
+        for source, answer in (("192.0.2.1", b"hello"), ("203.0.113.1", b"reset")):
+            client = self.connect(listener)
+            client.sendall(f"PROXY TCP4 {source} 192.0.2.2 5 7\r\nhello".encode())
+            hub_for(self.reactor).doRead()
+            self.reactor.advance(0)
+            try:
+                self.assertEqual(answer, client.recv(99))
+            except ConnectionResetError:
+                self.assertEqual(answer, b"reset")
+
+        self.assertEqual({"access-denied": 1}, listener.drops())
+
+    def test_connections_are_read_at_a_pace(self) -> None:
+        """If a rate is said: a second's worth at once; TCP and UNIX alike."""
+        path = str(self.folder() / "echo")
+        for settings, read in (
+            (tcp_listener(door=DoorSettings(byte_rate=100.0)), 100),
+            (tcp_listener(door=DoorSettings(byte_rate_total=200.0)), 200),
+            (tcp_listener(door=DoorSettings(byte_rate=100.0, byte_rate_total=50.0)), 50),
+            (unix_listener(path, door=DoorSettings(byte_rate=1e9)), 300),
+        ):
+            listener = self.start(settings)
+            client = (
+                self.client()
+                if listener.port is None
+                else socket.create_connection(("127.0.0.1", listener.port))
+            )
+            self.addCleanup(client.close)
+            if listener.port is None:
+                client.connect(path)
+            self.port.doRead()
+            client.sendall(b"x" * 300)
+            for _ in range(4):
+                hub_for(self.reactor).doRead()
+
+            self.assertEqual(read, len(client.recv(999)))
+            for waiting in list(self.port.pace._waiting):
+                waiting.abortConnection()
+            self.stop(listener)
+
+    def test_an_idle_connection_is_ended(self) -> None:
+        """After the listener's own time."""
+        listener = self.start(tcp_listener(door=DoorSettings(idle_timeout=3.0)))
+        client = self.connect(listener)
+        for _ in range(30):
+            self.gate._tick()
+            self.gate.now += 0.25
+            hub_for(self.reactor).doRead()
+
+        self.assertEqual(b"", client.recv(1))
+        self.assertEqual({"idle-timeout": 1}, listener.drops())
+
+    def test_lists_of_networks_are_read_again(self) -> None:
+        """For the connections to come; one that is wrong changes nothing. Before it serves, too."""
+        path = self.folder() / "allowed"
+        path.write_text("127.0.0.1\n")
+        listener = self.open(tcp_listener(door=DoorSettings(allow=(f"@{path}",))))
+        path.write_text("192.0.2.1\n")
+        listener.reload()
+        listener.start(self.reactor, Screens([]), Gate(Limits(), Clock()))
+        (self.port,) = self.readers()
+        self.assertRaises(ConnectionResetError, self.connect(listener).recv, 1)
+        path.write_text("127.0.0.1\n")
+        listener.reload()
+        client = self.connect(listener)
+        path.write_text("nobody\n")
+        self.assertIn(f"{path}:1: ", str(self.assertRaises(ValueError, listener.reload)))
+        self.connect(listener)
+        client.sendall(b"hello")
+        hub_for(self.reactor).doRead()
+
+        self.assertEqual(b"hello", client.recv(99))
+        self.assertEqual({"access-denied": 1}, listener.drops())
+
+    def test_lists_that_say_nothing_of_most(self) -> None:
+        """Are warned of: everybody else may connect."""
+        door = DoorSettings(allow=("10.0.0.0/8",), deny=("10.1.0.0/16",))
+        self.assertEqual([LEAVES_OPEN], self.open(tcp_listener(door=door)).warnings())
 
     def test_settings_are_handed_to_the_protocol(self) -> None:
         """The listener's own."""

@@ -37,7 +37,7 @@ class ConfigCase(SynchronousTestCase):
 
     def read(self, content: str | bytes) -> tuple[ListenerSettings, ...]:
         """Read what is good."""
-        return read_config(self.file(content))
+        return read_config(self.file(content)).listeners
 
     def mistakes(self, content: str | bytes) -> list[str]:
         """Read what is not: the mistakes, each with its line and without the file's name."""

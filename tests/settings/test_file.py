@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from echosvc.admission import DoorSettings, GateSettings, Limits
 from echosvc.listeners import Foreign, Inherited, Internet, ListenerSettings, TLSSettings, UnixSocket
 from echosvc.protocols import ChargenOptions, QotdOptions
 from echosvc.settings import read_config
@@ -29,7 +30,7 @@ class ListenerTests(ConfigCase):
 
         self.assertEqual(
             (ListenerSettings(protocol="echo", place=Internet("tcp", 8080), origin=f"{path}:3"),),
-            read_config(path),
+            read_config(path).listeners,
         )
 
     def test_most(self) -> None:
@@ -46,6 +47,16 @@ class ListenerTests(ConfigCase):
             rcvbuf = 65536
             stall-timeout = 7
             answer-rate = 9.5
+            allow = "10.0.0.0/8"
+            deny = ["10.1.0.0/16", "::1"]
+            idle-timeout = 60
+            lifetime = 86400
+            byte-rate = 1000
+            byte-rate-total = 9e6
+            max-connections = 100
+            max-per-source = 3
+            accept-rate = 50
+            accept-rate-per-source = 0.5
             options.allow-amplification = true
             [listener.tls]
             cert = "{cert}"
@@ -73,6 +84,20 @@ class ListenerTests(ConfigCase):
                     receive_buffer=65536,
                     stall_timeout=7.0,
                     answer_rate=9.5,
+                    door=DoorSettings(
+                        allow=("10.0.0.0/8",),
+                        deny=("10.1.0.0/16", "::1"),
+                        limits=Limits(
+                            max_connections=100,
+                            max_per_source=3,
+                            accept_rate=50.0,
+                            accept_rate_per_source=0.5,
+                        ),
+                        idle_timeout=60.0,
+                        lifetime=86400.0,
+                        byte_rate=1000.0,
+                        byte_rate_total=9e6,
+                    ),
                     options=ChargenOptions(allow_amplification=True),
                     tls=TLSSettings(
                         cert=cert,
@@ -83,7 +108,69 @@ class ListenerTests(ConfigCase):
                     ),
                 ),
             ),
-            read_config(path),
+            read_config(path).listeners,
+        )
+
+    def test_limits(self) -> None:
+        """What holds for all listeners together is a table of its own."""
+        path = self.file(
+            """
+            [limits]
+            max-connections = 100
+            max-per-source = 3
+            accept-rate = 50
+            accept-rate-per-source = 0.5
+            max-queued = 1048576
+            ipv4-prefix = 24
+            ipv6-prefix = 48
+            [[listener]]
+            protocol = "echo"
+            endpoint = "tcp:7"
+            """
+        )
+        limits = Limits(max_connections=100, max_per_source=3, accept_rate=50.0, accept_rate_per_source=0.5)
+
+        self.assertEqual(
+            GateSettings(limits=limits, max_queued=1048576, ipv4_prefix=24, ipv6_prefix=48),
+            read_config(path).gate,
+        )
+
+    def test_who_may_connect_by_default(self) -> None:
+        """A listener that says nothing has the defaults' lists, and one that says `[]` has none."""
+        found = self.read(
+            """
+            [defaults]
+            allow = ["10.0.0.0/8"]
+            deny = "10.1.0.0/16"
+            idle-timeout = 0
+            lifetime = 60
+            byte-rate = 5
+            byte-rate-total = 6
+            [[listener]]
+            protocol = "echo"
+            endpoint = "tcp:7"
+            [[listener]]
+            protocol = "echo"
+            endpoint = "tcp:8"
+            allow = []
+            lifetime = 0
+            byte-rate = 0
+            """
+        )
+
+        self.assertEqual(
+            [
+                DoorSettings(
+                    allow=("10.0.0.0/8",),
+                    deny=("10.1.0.0/16",),
+                    idle_timeout=0.0,
+                    lifetime=60.0,
+                    byte_rate=5.0,
+                    byte_rate_total=6.0,
+                ),
+                DoorSettings(deny=("10.1.0.0/16",), idle_timeout=0.0, lifetime=0.0, byte_rate_total=6.0),
+            ],
+            [each.door for each in found],
         )
 
     def test_kinds_of_places(self) -> None:
@@ -116,7 +203,7 @@ class ListenerTests(ConfigCase):
 
         self.assertEqual(
             [("lab", f"{path}:{line}") for line in (5, 6, 6, 8)],
-            [(each.name, each.origin) for each in read_config(path)],
+            [(each.name, each.origin) for each in read_config(path).listeners],
         )
 
     def test_name(self) -> None:

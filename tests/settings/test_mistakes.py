@@ -78,7 +78,37 @@ class LineTests(ConfigCase):
         for text, expected in (
             ("listner = 3", "1: unknown key listner; did you mean listener?"),
             (f"[default]\n{_GOOD}", "1: unknown key default; did you mean defaults?"),
-            (f"{_GOOD}\n[[server]]", "5: unknown key server; there are defaults, listener"),
+            (f"{_GOOD}\n[[server]]", "5: unknown key server; there are limits, defaults, listener"),
+            (
+                "limits.max_connections = 3\n" + _GOOD,
+                "1: unknown key max_connections; did you mean max-connections?",
+            ),
+            (
+                f"{_GOOD}[limits]\nmax-connections = 0",
+                "5: max-connections 0: must be a number from 1 to 10000000",
+            ),
+            (
+                f"{_GOOD}[limits]\naccept-rate = 0",
+                "5: accept-rate 0.0: must be a number from 0.001 to 1000000",
+            ),
+            (
+                f"{_GOOD}[limits]\nipv6-prefix = 32",
+                "5: ipv6-prefix 32: must be a number of bits from 40 to 128",
+            ),
+            (f"{_GOOD}max-per-source = 'two'", "4: max-per-source must be a whole number, not 'two'"),
+            (
+                f"{_GOOD}idle-timeout = 0.5",
+                "4: idle-timeout 0.5: must be a number of seconds from 1, to which it is exact; 0 for never",
+            ),
+            (
+                f"{_GOOD}byte-rate = 0.5",
+                "4: byte-rate 0.5: must be a number of bytes from 1; 0 for any number",
+            ),
+            (f"{_GOOD}lifetime = nan", "4: lifetime nan: must be a number of seconds from 1, "),
+            (f'{_GOOD}allow = ["10.0.0.0/8",\n  "ten"]', "5: 'ten' is no network; give one such as "),
+            (f'{_GOOD}deny = "10.0.0.1/8"', "4: '10.0.0.1/8' is an address inside a network; "),
+            (f'{_GOOD}deny = "@/none"', "4: /none: cannot be read: No such file or directory"),
+            (f'[defaults]\nallow = ["::1", "x"]\n{_GOOD}', "2: 'x' is no network; give one such as "),
             ("listener = 3", "1: listener is a list of tables: write [[listener]]"),
             ("\n[listener]\n", "2: listener is a list of tables: write [[listener]]"),
             ("listener = [3]", "1: listener[0] must be a table, not 3"),

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from echosvc.admission import DoorSettings, GateSettings, Limits, ScreenSettings
 from echosvc.listeners import (
     Foreign,
     Inherited,
@@ -22,7 +23,7 @@ from echosvc.listeners import (
     check_listeners,
 )
 from echosvc.protocols import ChargenOptions, EchoFactory, QotdOptions, WireProtocol, find, registry
-from echosvc.settings import Settings, show
+from echosvc.settings import Settings, read_config, show
 from tests.certificates import Authority
 from tests.settings.authors import Colour, Inner, Rich
 from tests.settings.cases import ConfigCase
@@ -49,6 +50,13 @@ class ShowTests(SynchronousTestCase):
                     "rcvbuf": 4194304,
                     "stall-timeout": 300.0,
                     "answer-rate": 100.0,
+                    "datagram-rate": 10000.0,
+                    "datagram-burst": 0.0,
+                    "datagram-rate-total": 200000.0,
+                    "idle-timeout": 3600.0,
+                    "lifetime": 0.0,
+                    "byte-rate": 0.0,
+                    "byte-rate-total": 0.0,
                 }
             ],
             shown(ListenerSettings(protocol="echo", place=Internet("udp", 8007))),
@@ -59,6 +67,45 @@ class ShowTests(SynchronousTestCase):
         for options in (None, ChargenOptions()):
             (table,) = shown(ListenerSettings(protocol="chargen", place=Internet("tcp", 19), options=options))
             self.assertEqual({"allow-amplification": False}, table["options"])
+
+    def test_limits_of_the_service(self) -> None:
+        """A table of its own; numbers that nobody has said are not in it: they follow from the system and each other."""
+        listeners = (ListenerSettings(protocol="echo", place=Internet("tcp", 7)),)
+        sizes = {"max-queued": 67108864, "ipv4-prefix": 32, "ipv6-prefix": 64}
+        self.assertEqual(sizes, tomllib.loads(show(Settings(listeners=listeners)))["limits"])
+        limits = Limits(max_connections=10, max_per_source=2, accept_rate=5.0, accept_rate_per_source=0.5)
+        said = Settings(listeners=listeners, gate=GateSettings(limits=limits))
+
+        self.assertEqual(
+            {
+                "max-connections": 10,
+                "max-per-source": 2,
+                "accept-rate": 5.0,
+                "accept-rate-per-source": 0.5,
+                **sizes,
+            },
+            tomllib.loads(show(said))["limits"],
+        )
+
+    def test_who_may_come_in(self) -> None:
+        """If somebody has said so."""
+        door = DoorSettings(
+            allow=("10.0.0.0/8",),
+            deny=("@/x", "::/0"),
+            limits=Limits(max_connections=3),
+            idle_timeout=0.0,
+            lifetime=9.0,
+        )
+        (table,) = shown(ListenerSettings(protocol="echo", place=Internet("tcp", 7), door=door))
+        expected = {
+            "allow": ["10.0.0.0/8"],
+            "deny": ["@/x", "::/0"],
+            "max-connections": 3,
+            "idle-timeout": 0.0,
+            "lifetime": 9.0,
+        }
+
+        self.assertEqual(expected, {name: table.get(name) for name in expected})
 
     def test_layers(self) -> None:
         """TLS is a table; what is not asked for is not in it: names for ALPN, if there are any, are insisted on."""
@@ -152,9 +199,43 @@ _LIMITS = {
     "receive_buffer": st.integers(2048, 2**30),
     "stall_timeout": st.floats(1e-9, 1e9, exclude_max=True),
     "answer_rate": st.floats(1, 1e6),
+    "screen": st.builds(
+        ScreenSettings,
+        low_ports=st.lists(st.integers(1, 1023) | st.just(2049), max_size=2).map(tuple),
+        rate=st.floats(0, 1e6),
+        burst=st.floats(0, 1e6),
+        total=st.floats(0, 1e7),
+    ),
     "name": _TEXT,
 }
 _ALPN = st.lists(_TEXT, max_size=3).map(tuple)
+
+
+_SHARES = st.builds(
+    Limits,
+    max_connections=st.none() | st.integers(1, 10**7),
+    max_per_source=st.none() | st.integers(1, 10**7),
+    accept_rate=st.none() | st.floats(0.001, 1e6),
+    accept_rate_per_source=st.none() | st.floats(0.001, 1e6),
+)
+_TIMES = st.just(0.0) | st.floats(1, 1e8)
+_DOORS = st.builds(
+    DoorSettings,
+    allow=st.lists(_NETWORKS.map(str), max_size=2).map(tuple),
+    deny=st.lists(_NETWORKS.map(str), max_size=2).map(tuple),
+    limits=_SHARES,
+    idle_timeout=_TIMES,
+    lifetime=_TIMES,
+    byte_rate=_TIMES,
+    byte_rate_total=_TIMES,
+)
+_GATES = st.builds(
+    GateSettings,
+    limits=_SHARES,
+    max_queued=st.integers(2**20, 2**40),
+    ipv4_prefix=st.integers(8, 32),
+    ipv6_prefix=st.integers(40, 128),
+)
 
 
 class FuzzTests(ConfigCase):
@@ -197,6 +278,7 @@ class FuzzTests(ConfigCase):
                 layers["proxy"] = data.draw(st.none() | st.lists(_NETWORKS, max_size=2).map(tuple))
             limits = {name: data.draw(each) for name, each in _LIMITS.items()}
             protocol, chosen = data.draw(options)
+            layers["door"] = data.draw(_DOORS)
             drawn.append(ListenerSettings(protocol=protocol, options=chosen, place=place, **limits, **layers))
         assume(not check_listeners(drawn))
         return tuple(drawn)
@@ -204,10 +286,13 @@ class FuzzTests(ConfigCase):
     @given(st.data())
     def test_what_is_written_says_the_same(self, data: Any) -> None:
         """Whatever the settings are, a service that reads the file is the same."""
-        listeners = self.listeners(data)
-        read = self.read(show(Settings(listeners=listeners)))
+        listeners, gate = self.listeners(data), data.draw(_GATES)
+        read = read_config(self.file(show(Settings(listeners=listeners, gate=gate))))
 
-        self.assertEqual([effective(each) for each in listeners], [effective(each) for each in read])
+        self.assertEqual(
+            [effective(each) for each in listeners], [effective(each) for each in read.listeners]
+        )
+        self.assertEqual(gate, read.gate)
 
     @given(st.data())
     def test_what_was_read_is_written_the_same_again(self, data: Any) -> None:

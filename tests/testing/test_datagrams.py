@@ -221,8 +221,9 @@ class ServingTests(SynchronousTestCase):
             MemoryDatagramPort(DatagramEcho)  # type: ignore[arg-type]  # the point
 
     def test_messages_are_messages(self) -> None:
-        """They tell their sources' ports, of which a UNIX socket has none."""
+        """They tell whom they came from, as a screen asks; nobody knows the address of a UNIX socket."""
         messages = MemoryMessages([(b"one", ONE), (b"", "/run/client")], lambda *_: None)
 
         self.assertEqual(messages.receive(), 2)
-        self.assertEqual((messages.ports(), messages.lengths), ([1025, 0], [3, 0]))
+        self.assertEqual((messages.envelopes(), messages.lengths), ([ONE, "/run/client"], [3, 0]))
+        self.assertEqual(messages.arrival(ONE).port, ONE[1])

@@ -7,9 +7,10 @@ import ssl
 from ipaddress import ip_network
 
 import attrs
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from echosvc.admission import make_screen
+from echosvc.admission import Gate, Limits, Screens
 from echosvc.listeners import ListenerSettings, TLSSettings, open_listeners
 from echosvc.listeners.listener import Listener
 from echosvc.testing import ListenerConformance, LoopbackReactor, SocketLike, narrow_socket
@@ -35,7 +36,8 @@ class OurListener(ListenerConformance):
         (listener,) = open_listeners([self.settings()], reactor)
         assert isinstance(listener, Listener)
         self.addCleanup(listener.stop)
-        listener.start(reactor, make_screen([]))
+        gate = Gate(Limits(), Clock())  # the service's: its timer outlives connections for a moment
+        listener.start(reactor, Screens([]), gate)
         self.port = listener.port
 
     def connect(self) -> SocketLike:

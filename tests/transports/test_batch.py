@@ -51,7 +51,7 @@ class BatchTests(PortCase):
     def test_does_not_see_what_was_refused(self) -> None:
         """Neither in the batch nor among the answers, wherever in it it stood."""
         recorder = BatchRecorder()
-        port = self.open_port(recorder, screen=lambda _: {0: "no", 3: "no", 4: "never"})
+        port = self.open_port(recorder, screen=lambda _: {0: ("no", 0), 3: ("no", 0), 4: ("never", 0)})
         client = self.client()
         for number in range(6):
             client.sendto(b"%d" % number, port.socket.getsockname())
@@ -65,7 +65,9 @@ class BatchTests(PortCase):
     def test_is_not_called_if_all_were_refused(self) -> None:
         """An empty batch is no batch."""
         recorder = BatchRecorder()
-        port = self.open_port(recorder, screen=lambda ports: dict.fromkeys(range(len(ports)), "no"))
+        port = self.open_port(
+            recorder, screen=lambda batch: dict.fromkeys(range(len(batch.envelopes())), ("no", 0))
+        )
         self.client().sendto(b"x", port.socket.getsockname())
         port.doRead()
 

@@ -301,3 +301,43 @@ class BatchedMessagesTests(MessagesCase):
 
         self.patch(module, name, call)
         return calls
+
+
+class EnvelopeTests(MessagesCase):
+    """What the screen is told: who has asked, and where."""
+
+    def test_both_kinds_tell_the_same(self) -> None:
+        """Equal envelopes are of one peer that asked at one address, and all are described alike."""
+        for host, asked, source, destination in (
+            ("127.0.0.1", "127.0.0.1", b"\x7f\0\0\1", b"\x7f\0\0\1"),
+            ("0.0.0.0", "127.0.0.2", b"\x7f\0\0\1", b"\x7f\0\0\2"),
+            ("::", "127.0.0.3", b"\x7f\0\0\1", b"\x7f\0\0\3"),
+            ("::", "::1", bytes(15) + b"\1", bytes(15) + b"\1"),
+        ):
+            for make in (messages_for, PlainMessages):
+                bench = self.bench(host, make=make)
+                one, other = bench.client(asked), bench.client(asked)
+                for client in (one, other, one):
+                    client.send(b"x")
+                bench.receive()
+                envelopes = bench.messages.envelopes()
+
+                self.assertEqual([True, False], [envelopes[0] == each for each in reversed(envelopes[1:])])
+                self.assertEqual(
+                    [(source, client.getsockname()[1], destination) for client in (one, other)],
+                    [bench.messages.arrival(each) for each in envelopes[:2]],
+                )
+                bench.messages.release()
+
+    def test_where_was_asked_belongs_to_it(self) -> None:
+        """One peer that asks at two addresses has two envelopes."""
+        for make in (messages_for, PlainMessages):
+            bench = self.bench("0.0.0.0", make=make)
+            client = udp_socket()
+            self.addCleanup(client.close)
+            for host in ("127.0.0.1", "127.0.0.2"):
+                client.sendto(b"x", (host, bench.port))
+            bench.receive()
+
+            self.assertEqual(2, len(set(bench.messages.envelopes())))
+            bench.messages.release()

@@ -89,7 +89,11 @@ class ReceivingTests(PortCase):
         number = refused.getsockname()[1]
         port = self.open_port(
             recorder,
-            screen=lambda ports: {at: "no" for at, source in enumerate(ports) if source == number},
+            screen=lambda batch: {
+                at: ("no", 0)
+                for at, envelope in enumerate(batch.envelopes())
+                if batch.arrival(envelope).port == number
+            },
         )
         welcome = self.client()
         for sock, datagram in ((welcome, b"good"), (refused, b"bad"), (welcome, b"too"), (refused, b"")):
@@ -103,7 +107,7 @@ class ReceivingTests(PortCase):
     def test_a_screen_that_fails_lets_nothing_in(self) -> None:
         """What it has not judged is dropped and counted; the bug is logged, and the port lives on."""
 
-        def fail(_: object) -> dict[int, str]:
+        def fail(_: object) -> dict[int, tuple[str, int]]:
             raise RuntimeError("bug")
 
         recorder = Recorder()

@@ -63,9 +63,16 @@ class DestinationsTests(SynchronousTestCase):
                 self.destinations.refused(mixed), dict.fromkeys(range(2, 6), "destination-broadcast")
             )
 
+    def test_all_hosts_are_many_without_a_route_to_them(self) -> None:
+        """Where the kernel would not say so."""
+        self.patch(destinations, "_is_broadcast", lambda _: False)
+
+        refused = dict.fromkeys(range(2), "destination-broadcast")
+        self.assertEqual(self.destinations.refused(self.packed("255.255.255.255")), refused)
+
     def test_what_cannot_be_told_is_let_in_and_asked_again(self) -> None:
         """As when there is no descriptor left to ask with: that must not silence the service."""
-        (broadcast, _) = self.packed("255.255.255.255")
+        (broadcast, _) = self.packed(_LOOPBACK_BROADCAST)
 
         def full(*_: object) -> None:
             raise OSError(errno.EMFILE, "Too many open files")

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from echosvc.protocols import EchoFactory
-from echosvc.transports.proxy import ProxyFactory
+from echosvc.transports.proxy import LAST_LOOK, ProxyFactory
 from echosvc.transports.unix import UnixTransport
 from tests.transports.test_proxy_header import (
     CLIENT,
@@ -634,6 +634,7 @@ class RefusalTests(ProxyCase):
             self.reactor.advance(1.2)
             self.assertEqual(self.refused, {})
         self.reactor.advance(0.2)
+        self.reactor.advance(LAST_LOOK)
         self.turn()
 
         self.assertEqual(self.received(client), b"reset")
@@ -644,9 +645,20 @@ class RefusalTests(ProxyCase):
         factory: Any = ProxyFactory(self.inner, LOOPBACK, self.reactor, refused=self.refused, deadline=1.0)
         self.connect(self.open_port(factory))
         self.reactor.advance(1.0)
+        self.reactor.advance(LAST_LOOK)
         self.reactor.advance(0)
 
         self.assert_refused("proxy-late")
+
+    def test_in_time_for_a_process_that_was_stopped(self) -> None:
+        """The deadline has passed before what came in time is read: timers run first."""
+        client, _ = self.open(self.inner)
+        client.sendall(LINE)
+        self.reactor.advance(1000)
+        self.turn()
+        self.reactor.advance(1000)
+
+        self.assertEqual(self.refused, {})
 
     def test_in_time(self) -> None:
         """Once the header is complete the clock does not matter any more."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
-from echosvc.transports import DatagramPort
+from echosvc.transports import DatagramPort, Envelopes, Refusal
 from echosvc.transports.batched_messages import BatchedMessages, messages_for
 from echosvc.transports.linux import SOL_UDP, UDP_GRO, UDP_SEGMENT
 from tests.transports.message_bench import Bench, MessagesCase
@@ -78,13 +78,19 @@ class MessagesTests(MessagesCase):
 class PortTests(PortCase):
     """A port whose screen judges each datagram."""
 
-    def screened(self, **options: Any) -> tuple[DatagramPort, BatchRecorder, list[int]]:
-        """Open a port that lets in the first two of each batch; return what its screen was asked of, too."""
-        asked: list[int] = []
+    def screened(self, **options: Any) -> tuple[DatagramPort, BatchRecorder, list[Mapping[int, int]]]:
+        """Open a port that lets in the first two datagrams of each batch; return what its screen was shown, too."""
+        shown: list[Mapping[int, int]] = []
 
-        def screen(ports: Sequence[int]) -> Mapping[int, str]:
-            asked.append(len(ports))
-            return dict.fromkeys(range(2, len(ports)), "too-many")
+        def screen(batch: Envelopes) -> Mapping[int, Refusal]:
+            counts = {index: batch.counts().get(index, 1) for index in range(len(batch.envelopes()))}
+            shown.append(counts)
+            refused, left = {}, 2
+            for index, count in counts.items():
+                if count > left:
+                    refused[index] = ("too-many", left)
+                left = max(0, left - count)
+            return refused
 
         recorder = BatchRecorder()
         port = self.open_port(recorder, screen=screen, **options)
@@ -92,20 +98,21 @@ class PortTests(PortCase):
             raise SkipTest("needs recvmmsg and sendmmsg")
         burst(self.client(), port.socket.getsockname(), b"x" * 50, 10)
         port.doRead()
-        return port, recorder, asked
+        return port, recorder, shown
 
     def test_the_screen_sees_each(self) -> None:
         """And what it refuses is counted one by one, as what it lets in is."""
-        port, recorder, asked = self.screened(coalesce=False)
+        port, recorder, shown = self.screened(coalesce=False)
 
-        self.assertEqual([5], asked)
+        self.assertEqual([dict.fromkeys(range(5), 1)], shown)
         self.assertEqual([b"x" * 10] * 2, [data for data, _ in recorder.received])
         self.assertEqual((2, {"too-many": 3}), (port.datagrams_in, port.drops))
 
-    def test_otherwise_it_sees_messages(self) -> None:
-        """Which is right where only the source counts: they have one."""
-        port, recorder, asked = self.screened()
+    def test_a_message_may_be_let_in_in_part(self) -> None:
+        """Where the kernel hands over several datagrams as one: the first ones are served, the others counted."""
+        port, recorder, shown = self.screened()
 
-        self.assertEqual([1], asked)
-        self.assertEqual([b"x" * 10] * 5, [data for data, _ in recorder.received])
-        self.assertEqual((5, {}), (port.datagrams_in, port.drops))
+        self.assertEqual([{0: 5}], shown)
+        self.assertEqual([b"x" * 10] * 2, [data for data, _ in recorder.received])
+        self.assertEqual((2, 20, {"too-many": 3}), (port.datagrams_in, port.bytes_in, port.drops))
+        self.assertEqual((2, 20), (port.datagrams_out, port.bytes_out))

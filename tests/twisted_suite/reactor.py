@@ -11,6 +11,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
 
 from echosvc.transports import StreamPort, StreamTransport
+from echosvc.transports.accepting import SPARE
 from echosvc.transports.client import _DirectReactor
 from echosvc.transports.hub import hub_for
 from echosvc.transports.unix import UnixConnector, UnixTransport
@@ -33,6 +34,7 @@ class SuitePort(StreamPort):
     def startListening(self) -> None:
         """Bind, and begin to accept."""
         tcp.Port.startListening(self)
+        SPARE.keep()
         sock = self.socket
         assert sock is not None
         self._kind = (int(sock.family), int(sock.type), sock.proto)

@@ -1,0 +1,306 @@
+"""The gate: decides about every connection when it is accepted, and knows all that are in.
+
+One for a service. Each listener has a `Door` of it, with what is said for that listener alone: who may come, how long they may
+stay. What a door lets in holds a `Ticket` until it ends. Nothing here is done for a message.
+
+One source never keeps another out: it has at most three quarters of all places, if nothing else is said; and when all are
+taken, the connection that has been idle the longest makes room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+
+from echosvc.admission.access import AccessList
+from echosvc.admission.quota import ACCEPT_RATE, MAX_CONNECTIONS, Limits, Quota
+from echosvc.admission.settings import DoorSettings
+from echosvc.admission.sources import Sources
+from echosvc.admission.sweep import PATIENCE, TICK, Connection, Member, Sweep
+
+__all__ = ["ACCESS_DENIED", "EVICTED_IDLE", "MEMORY", "Door", "Gate", "Queueing", "Ticket"]
+
+ACCESS_DENIED = "access-denied"
+"""The peer's address may not connect."""
+
+EVICTED_IDLE = "evicted-idle"
+"""All places were taken, and it had been idle the longest."""
+
+MEMORY = "memory"
+"""All together had more queued than they may, and it had much for long."""
+
+#: Connections that may be in beyond the limit for the moment that it takes to close those that make room for them, and the
+#: part of the limit that this is at most.
+OVERBOOKED, OVERBOOKED_PART = 32, 8
+
+
+class Queueing(Connection, Protocol):
+    """What a gate can ask a connection besides."""
+
+    def queued(self) -> int:
+        """Tell how many bytes wait to be sent."""
+
+
+class Gate:
+    """Keeps the limits that all listeners of a service share.
+
+    Args:
+        limits: The limits.
+        clock: Calls later.
+        seconds: Tells the time, in seconds of a clock that is not set.
+        sources: Who counts as one source.
+        max_queued: Bytes that may wait to be sent, in our own memory, on all connections together. Over it, those that
+            hold much of it for long are aborted.
+
+    Attributes:
+        quota: What of the limits is used.
+        sources: Who counts as one source.
+        waiting: Connections on which something was queued, since it was last looked at.
+        timer: Looks at connections; None if there are none.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: IReactorTime,
+        *,
+        seconds: Callable[[], float] = time.monotonic,
+        sources: Sources | None = None,
+        max_queued: int = 64 * 1024 * 1024,
+    ) -> None:
+        self.quota = Quota(limits, seconds)
+        self.sources = sources or Sources()
+        self.waiting: set[Ticket] = set()
+        self.timer: IDelayedCall | None = None
+        #: Seconds for which connections were served. When we could not run, for whatever reason, nobody could be heard: that
+        #: is nobody's idleness.
+        self.now = 0.0
+        self._seconds = seconds
+        self._clock = clock
+        self._max_queued = max_queued
+        self._doors: list[Door] = []
+        self._ticked = 0.0
+
+    def door(self, settings: DoorSettings, access: AccessList, *, proxied: bool = False) -> Door:
+        """Make the door of one listener.
+
+        Args:
+            settings: What holds there, besides what holds for all.
+            access: Who may connect: the networks of the settings.
+            proxied: Peers are proxies: access and limits are for the clients that they announce, and the proxy itself only
+                takes a place.
+        """
+        quota = Quota(settings.limits, self._seconds) if settings.limits != Limits() else None
+        door = Door(self, quota, settings, access, proxied=proxied)
+        self._doors.append(door)
+        return door
+
+    def stop(self) -> None:
+        """Look at nobody any more, until the next connection comes."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def make_room(self, door: Door | None) -> bool:
+        """End the connection that has been idle the longest, if any has been for a while.
+
+        Args:
+            door: Whose connections are looked at; None for all.
+
+        Returns:
+            Whether one ends.
+        """
+        found = [
+            (member.moved, each, member, connection)
+            for each in ([door] if door is not None else self._doors)
+            for member, connection in each.sweep.idlest()
+        ]
+        if not found:
+            return False
+        _, its_door, member, connection = min(found, key=itemgetter(0))
+        member.deadline = self.now + PATIENCE  # it is on its way out
+        its_door.counts[EVICTED_IDLE] += 1
+        connection.abortConnection()
+        return True
+
+    def wake(self) -> None:
+        """Begin to look at connections: there is one."""
+        self._ticked = self._seconds()
+        self.timer = self._clock.callLater(TICK, self._tick)
+
+    def _tick(self) -> None:
+        now = self._seconds()
+        self.now += min(max(now - self._ticked, 0.0), 2 * TICK)
+        self._ticked = now
+        try:
+            for door in self._doors:
+                door.sweep.look(self.now)
+            self._free_memory()
+        finally:
+            # Not when the last one leaves: where one comes after the other, each would make and cancel a timer.
+            self.timer = self._clock.callLater(TICK, self._tick) if self.quota.count else None
+
+    def _free_memory(self) -> None:
+        """Abort who holds the most memory for the longest, until the rest is within bounds."""
+        found: list[tuple[float, int, Ticket, Queueing]] = []
+        total = 0
+        for ticket in list(self.waiting):
+            connection: Any = ticket.connection
+            if connection is None or not (queued := connection.queued()):
+                self.waiting.discard(ticket)
+                continue
+            total += queued
+            # A slow reader takes some now and then. One who takes nothing is worth as much as several, or as one who
+            # has several times as much.
+            found.append((queued * (1 + self.now - ticket.moved), queued, ticket, connection))
+        found.sort(key=itemgetter(0))
+        while total > self._max_queued:
+            _, queued, ticket, connection = found.pop()
+            ticket.count(MEMORY)
+            self.waiting.discard(ticket)
+            connection.abortConnection()
+            total -= queued
+
+
+class Door:
+    """Decides who may come in at one listener. Made by `Gate.door`.
+
+    Attributes:
+        counts: How many were refused, or ended early, by reason.
+        access: Who may connect. Another list may be put in its place.
+        sweep: Knows who has come in here and how long it may stay.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        quota: Quota | None,
+        settings: DoorSettings,
+        access: AccessList,
+        *,
+        proxied: bool,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.access = access
+        self.gate = gate
+        self.quotas = [gate.quota] if quota is None else [quota, gate.quota]
+        self.sweep = Sweep(idle_timeout=settings.idle_timeout, lifetime=settings.lifetime, ended=self.counts)
+        self._proxied = proxied
+
+    def admit(self, peer: IAddress) -> Ticket | None:
+        """Decide about a connection that was accepted.
+
+        Args:
+            peer: Who connects: an IPv4 or IPv6 address, or a UNIX one.
+
+        Returns:
+            None if it is to be closed at once; the refusal has been counted.
+        """
+        source = None
+        reason = None
+        if isinstance(peer, IPv4Address | IPv6Address) and not self._proxied:
+            source = self.gate.sources.key_of_host(peer.host)
+            reason = self.refuses_client(peer.host, source)
+        if reason is None:
+            reason = self._refuses_all()
+        if reason is not None:
+            self.counts[reason] += 1
+            return None
+        ticket = Ticket(self.gate.now)
+        ticket.door, ticket.source = self, source
+        self.sweep.add(ticket)
+        for quota in self.quotas:
+            quota.add(source)
+        if self.gate.timer is None:
+            self.gate.wake()
+        return ticket
+
+    def refuses_client(self, host: str, source: bytes) -> str | None:
+        """Tell why a client may not come in; None if it may, as far as its address is concerned."""
+        if not (self.access.is_empty or self.access.admits(host)):
+            return ACCESS_DENIED
+        for quota in self.quotas:
+            if reason := quota.refuses_source(source):
+                return reason
+        return None
+
+    def _refuses_all(self) -> str | None:
+        """Tell why nobody at all may come in now."""
+        full: Quota | None = None
+        for quota in self.quotas:
+            if quota.rate is not None and not quota.rate.take(b""):
+                return ACCEPT_RATE
+            if quota.count >= quota.most:
+                full = full or quota
+        if full is None:
+            return None
+        if any(each.count >= each.most + overbooked(each.most) for each in self.quotas):
+            return MAX_CONNECTIONS
+        # If this listener is full, one that ends here makes room in both.
+        return None if self.gate.make_room(self if full is not self.gate.quota else None) else MAX_CONNECTIONS
+
+
+class Ticket(Member):
+    """The leave of one connection to be here. See `echosvc.transports.admission.Ticket`. Made by `Door.admit`.
+
+    Attributes:
+        door: Where it came in; None once it has left.
+        source: Where it came from; None if that is not counted.
+    """
+
+    __slots__ = ("door", "source")
+
+    door: Door | None
+    source: bytes | None
+
+    def enter(self, connection: Connection) -> None:
+        """The connection is made."""
+        self.connection = connection
+
+    def announce(self, peer: IAddress) -> bool:
+        """A proxy has said who the client is: decide about that one.
+
+        Returns:
+            Whether it may stay. If not, the refusal has been counted, and the connection is to be aborted.
+        """
+        door = self.door
+        if door is None or not isinstance(peer, IPv4Address | IPv6Address):
+            return door is not None
+        source = door.gate.sources.key_of_host(peer.host)
+        if reason := door.refuses_client(peer.host, source):
+            door.counts[reason] += 1
+            return False
+        self.source = source
+        for quota in door.quotas:
+            quota.add_source(source)
+        return True
+
+    def waits(self) -> None:
+        """Something is queued on the connection."""
+        if self.door is not None:
+            self.door.gate.waiting.add(self)
+
+    def count(self, reason: str) -> None:
+        """Count why the connection ends early."""
+        if self.door is not None:
+            self.door.counts[reason] += 1
+
+    def leave(self) -> None:
+        """It has ended, or was never made. To say it twice is to say it once."""
+        door, self.door, self.connection = self.door, None, None
+        if door is None:
+            return
+        door.sweep.remove(self)
+        for quota in door.quotas:
+            quota.remove(self.source)
+
+
+def overbooked(most: float) -> int:
+    """Tell how many may be in beyond a limit, for a moment."""
+    return max(1, int(min(OVERBOOKED, most // OVERBOOKED_PART)))

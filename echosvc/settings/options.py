@@ -1,0 +1,99 @@
+"""From options to what is said about admission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from echosvc.admission import DoorSettings, GateSettings, ScreenSettings
+from echosvc.settings.values import number, rate, seconds_or_off
+
+__all__ = [
+    "DOOR_OPTIONS",
+    "GATE_OPTIONS",
+    "SCREEN_OPTIONS",
+    "door_settings",
+    "gate_settings",
+    "screen_settings",
+]
+
+#: Options of each listener, besides --allow and --deny.
+DOOR_OPTIONS = ("idle-timeout", "lifetime")
+
+_COUNTS = ("max-connections", "max-per-source")
+_RATES = ("accept-rate", "accept-rate-per-source")
+
+#: Options of all listeners together.
+GATE_OPTIONS = (*_COUNTS, *_RATES)
+
+#: Options of each listener for datagrams.
+SCREEN_OPTIONS = ("datagram-rate", "datagram-burst", "datagram-rate-total", "low-ports")
+
+
+def door_settings(networks: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> DoorSettings:
+    """Make settings of what is said of each listener.
+
+    Args:
+        networks: The values of ``allow`` and ``deny``.
+        given: Those of `DOOR_OPTIONS` that were given, as typed.
+
+    Raises:
+        InvalidOption: One of them makes no sense.
+    """
+    said: dict[str, Any] = {name: tuple(entries) for name, entries in networks.items()}
+    for name, value in given.items():
+        said[_attribute(name)] = seconds_or_off(f"--{name}", value)
+    return DoorSettings(**said)
+
+
+def gate_settings(given: Mapping[str, str], otherwise: GateSettings) -> GateSettings:
+    """Make settings of what is said of all listeners together.
+
+    Args:
+        given: Those of `GATE_OPTIONS` that were given, as typed.
+        otherwise: What holds for the rest.
+
+    Raises:
+        InvalidOption: One of them makes no sense.
+    """
+    said: dict[str, Any] = {}
+    for name, value in given.items():
+        option = f"--{name}"
+        said[_attribute(name)] = (
+            number(option, value, 1, 10_000_000) if name in _COUNTS else rate(option, value)
+        )
+    return attrs.evolve(otherwise, limits=attrs.evolve(otherwise.limits, **said))
+
+
+def screen_settings(given: Mapping[str, str]) -> ScreenSettings:
+    """Make settings of what is said of each listener's datagrams.
+
+    Args:
+        given: Those of `SCREEN_OPTIONS` that were given, as typed.
+
+    Raises:
+        InvalidOption: One of them makes no sense.
+    """
+    said: dict[str, Any] = {}
+    for name, attribute, most in (
+        ("datagram-rate", "rate", 1_000_000),
+        ("datagram-burst", "burst", 1_000_000),
+        ("datagram-rate-total", "total", 10_000_000),
+    ):
+        if name in given and given[name] != "off":
+            said[attribute] = float(number(f"--{name}", given[name], 0, most, ", or off"))
+        elif name in given:
+            said[attribute] = 0.0
+    if "low-ports" in given:
+        said["low_ports"] = tuple(_low_port(each) for each in given["low-ports"].split(","))
+    return ScreenSettings(**said)
+
+
+def _low_port(value: str) -> int:
+    return 2049 if value == "2049" else number("--low-ports", value, 1, 1023, ", or 2049; others are let in")
+
+
+def _attribute(name: str) -> str:
+    return name.replace("-", "_")

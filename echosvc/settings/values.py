@@ -1,0 +1,67 @@
+"""Numbers as options have them: text, of which everything that is not meant is refused with the option's name."""
+
+from __future__ import annotations
+
+import re
+
+from echosvc.errors import InvalidOption
+
+__all__ = ["number", "port", "rate", "seconds", "seconds_or_off"]
+
+
+def number(option: str, value: str, low: int, high: int, also: str = "") -> int:
+    """Read a whole number in ASCII digits; `int` alone would take "1_0", " 1" and other scripts' digits.
+
+    Args:
+        option: As typed, for example ``--port``.
+        value: As typed.
+        low: The least.
+        high: The most.
+        also: What else would be right, for the error.
+
+    Raises:
+        InvalidOption: It is none, or out of these bounds.
+    """
+    if re.fullmatch(r"[0-9]{1,12}", value) and low <= int(value) <= high:
+        return int(value)
+    raise InvalidOption(option, value, f"must be a number from {low} to {high}{also}")
+
+
+def port(option: str, value: str, *, off: bool = False) -> int:
+    """Read the number of a port; ``off`` is for the error."""
+    return number(option, value, 0, 65535, ", or off" if off else "")
+
+
+def seconds(option: str, value: str) -> float:
+    """Read a time in seconds.
+
+    Raises:
+        InvalidOption: It is none, or not above 0.
+    """
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and float(value) > 0:
+        return float(value)
+    raise InvalidOption(option, value, "must be a number of seconds above 0, for example 60 or 0.5")
+
+
+def seconds_or_off(option: str, value: str) -> float:
+    """Read a time that is exact to a second; 0 and ``off`` are 0.
+
+    Raises:
+        InvalidOption: It is none, or less than a second.
+    """
+    if value == "off":
+        return 0.0
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and not 0 < float(value) < 1:
+        return float(value)
+    raise InvalidOption(option, value, "must be a number of seconds from 1, to which it is exact, or off")
+
+
+def rate(option: str, value: str) -> float:
+    """Read how many there may be in a second.
+
+    Raises:
+        InvalidOption: It is no number, or too small or too large for one.
+    """
+    if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", value) and 0.001 <= float(value) <= 1e6:
+        return float(value)
+    raise InvalidOption(option, value, "must be a number from 0.001 to 1000000")
