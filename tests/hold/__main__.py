@@ -1,4 +1,4 @@
-"""The command: ``python -m tests.hold [--list] [--control] [--long] [--reactor REACTOR] [NAME …]``."""
+"""The command: ``python -m tests.hold [--list] [--control] [--long] [--results FILE] [--reactor REACTOR] [NAME …]``."""
 
 from __future__ import annotations
 
@@ -6,26 +6,36 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from tests.hold import (
+    clocks,
     crowd,
     datagram,
     extending,
+    faults,
     flood,
     foreign,
+    fragments,
+    fuzz,
     hostile,
     lifecycle,
+    limits,
     link,
     listeners,
     logs,
+    overload,
     readme,
+    screen,
     small,
     stream,
 )
 from tests.hold.promise import Promise, Result, select, summary
+from tests.hold.results import machine, table
 from tests.hold.runner import execute
 from tests.hold.service import REACTORS, use_reactor
 
@@ -38,12 +48,19 @@ FAMILIES = (
     datagram,
     small,
     hostile,
-    logs,
     flood,
+    screen,
+    limits,
+    faults,
+    fuzz,
+    clocks,
+    overload,
+    logs,
     lifecycle,
     foreign,
     listeners,
     link,
+    fragments,
     readme,
     extending,
 )
@@ -75,8 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="list the promises and end")
     parser.add_argument("--control", action="store_true", help="expect stock Twisted to break them")
     parser.add_argument("--long", action="store_true", help="take minutes where seconds give a first idea")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="write a table of all this; controls are run, too"
+    )
     parser.add_argument("--reactor", choices=REACTORS, help="what to serve on; default: what twistd chooses")
     asked = parser.parse_args(arguments)
+    if asked.results and asked.control:
+        parser.error("--results runs the controls by itself; leave out --control")
     if asked.reactor:
         use_reactor(asked.reactor)
     among = [each for each in PROMISES if each.stock or not asked.control]
@@ -95,12 +117,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"NOT TRIED: uvloop is not installed; {summary(Result(each.name, 'skip', '') for each in chosen)}"
         )
         return 0
+    when = datetime.now(UTC)
     results = []
     for each in chosen:
-        result = execute(each, control=asked.control, long=asked.long)
-        _print(str(result))
-        results.append(result)
+        for control in (False, True) if asked.results and each.stock else (asked.control,):
+            result = execute(each, control=control, long=asked.long)
+            _print(str(result))
+            results.append(result)
     _print(summary(results))
+    if asked.results:
+        typed = " ".join(["python -m tests.hold", *(sys.argv[1:] if arguments is None else arguments)])
+        asked.results.write_text(table(chosen, results, command=typed, when=when, where=machine()))
     return 1 if any(result.outcome == "fail" for result in results) else 0
 
 

@@ -285,7 +285,7 @@ class MainTests(SynchronousTestCase):
         _, out, _ = self.run_main("--control", "--list")
 
         self.assertEqual(
-            {"T01", "T11-memory", "T03", "T05", "T16", "T20", "T24-hostile", "T24-flood", "T24-sinks"},
+            {"T01", "T11-memory", "T03", "T05", "T16", "T20", "T23", "T24-hostile", "T24-flood", "T24-sinks"},
             {line.split()[0] for line in out.splitlines()},
         )
 

@@ -1,0 +1,294 @@
+"""What is promised when there is too much of everything: connections that are nothing but trouble, memory, datagrams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.hold.clients import IPV4, Pings, answers, connect, in_threads, one_datagram, ping
+from tests.hold.forge import needs_root
+from tests.hold.promise import Skipped, kept, promise
+from tests.hold.run import Run
+from tests.hold.service import Server
+
+__all__ = ["capped_memory", "churn", "overload"]
+
+#: Connections that are nothing but trouble, in a second, from two processes together.
+CHURN = 5000
+
+#: Lines of log that all of them may cause.
+LINES = 10
+
+#: Bytes that the service may have in all.
+CAP = 128 * 1024 * 1024
+MIB = 1024 * 1024
+
+#: Where the memory of groups of processes is limited, in version 1 of cgroups.
+_GROUPS = Path("/sys/fs/cgroup/memory")
+
+#: Seconds that a TCP client may wait while the machine is flooded, and for all to be as before afterwards.
+STALL, RECOVERY = 0.25, 1.0
+
+#: How often the overload is tried. The machine may be late for a moment; what the service does, it does every time.
+ATTEMPTS = 3
+
+
+@promise(
+    "T15",
+    f"{CHURN} connections a second that are given up, reset or ended at once: no failure for a real client, {LINES} lines of log",
+    deadline=60,
+)
+def churn(run: Run) -> str:
+    """The real client pings on one connection, and makes another one all the while."""
+    server = run.serve()
+    answers(server.tcp, server.udp)
+    seconds = 10 if run.long else 3
+    before = len(server.log().splitlines())
+    arguments = (IPV4, str(server.tcp), str(seconds), str(CHURN / 2))
+    connected: list[float] = []
+    with _program("churn", *arguments) as one, _program("churn", *arguments) as other:
+
+        def is_over() -> bool:
+            return one.poll() is not None and other.poll() is not None
+
+        def connect_often() -> None:
+            while not is_over():
+                started = time.monotonic()
+                ping(IPV4, server.tcp, count=1, interval=0)
+                connected.append(time.monotonic() - started)
+                time.sleep(0.01)
+
+        run.step = "churn"
+        pings, _ = in_threads(
+            lambda number: _ping_until(server, is_over) if number == 0 else connect_often(),
+            count=2,
+            at_once=2,
+        )
+        made = sum(int(each.communicate()[0]) for each in (one, other))
+    assert pings is not None
+    answers(server.tcp, server.udp)
+    lines = len(server.log().splitlines()) - before
+    figures = (
+        f"{made} in {seconds} s; a real client: {len(pings.seconds)} pings, the worst {pings.worst * 1e3:.0f} ms, and"
+        f" {len(connected)} connections, the worst {max(connected) * 1e3:.0f} ms, 0 failed; {lines} lines of log"
+    )
+    kept(lines <= LINES, figures)
+    kept(made >= 0.9 * CHURN * seconds, f"{figures}: too few, this machine is too slow or too busy")
+    return figures
+
+
+def _ping_until(server: Server, is_over: object) -> Pings:
+    assert callable(is_over)
+    return ping(IPV4, server.tcp, count=10**6, interval=0.002, until=is_over)
+
+
+@promise(
+    "T10",
+    f"in {CAP // MIB} MiB: thousands of idle connections and hundreds of clients that never read do not have it killed",
+    deadline=120,
+)
+def capped_memory(run: Run) -> str:
+    """A limit of the kernel's; what it does when there is no more is to kill."""
+    needs_root()
+    idle_count, greedy_count = (10_000, 500) if run.long else (3_000, 500)
+    group = run.using(_memory_group(CAP))
+    join = f'echo $$ >"{group}/cgroup.procs" && exec "$@"'
+    with _descriptors(idle_count + greedy_count), contextlib.ExitStack() as open_sockets:
+        many = str(idle_count + greedy_count + 100)
+        server = run.serve("--max-per-source", many, prefix=("sh", "-c", join, "sh"))
+
+        def idle(number: int) -> socket.socket:
+            sock = _reset_at_end(connect(IPV4, server.tcp))
+            sock.sendall(b"%08d" % number)
+            kept(sock.recv(8) == b"%08d" % number, "an idle connection was answered wrong")
+            return sock
+
+        run.step = "idle connections"
+        for sock in in_threads(idle, count=idle_count, at_once=4):
+            open_sockets.enter_context(sock)
+        run.step = "clients that never read"
+        pings: list[Pings] = []
+        greedy_over = threading.Event()
+        pinger = threading.Thread(
+            target=lambda: pings.append(_ping_until(server, greedy_over.is_set)), daemon=True
+        )
+        pinger.start()
+        greedy = [
+            open_sockets.enter_context(_reset_at_end(connect(IPV4, server.tcp, receive_buffer=4096)))
+            for _ in range(greedy_count)
+        ]
+        taken = _pour(greedy, seconds=10 if run.long else 5)
+        greedy_over.set()
+        pinger.join()
+        kept(server.alive(), f"the service was killed after it had taken {taken / MIB:.0f} MiB")
+        answers(server.tcp, server.udp)
+    killed = re.search(r"^oom_kill (\d+)", (group / "memory.oom_control").read_text(), re.MULTILINE)
+    highest = int((group / "memory.max_usage_in_bytes").read_text())
+    figures = (
+        f"{idle_count} idle connections and {greedy_count} clients that never read, {taken / MIB:.0f} MiB taken from them;"
+        f" at most {highest / MIB:.0f} of {CAP // MIB} MiB used, {killed.group(1) if killed else '?'} killed;"
+        f" {len(pings[0].seconds) if pings else 0} pings, the worst {pings[0].worst * 1e3 if pings else 0:.0f} ms"
+    )
+    kept(pings and killed is not None and killed.group(1) == "0", figures)
+    return figures
+
+
+@contextlib.contextmanager
+def _memory_group(cap: int) -> Iterator[Path]:
+    """Make a group whose processes may use so many bytes of memory together.
+
+    Raises:
+        Skipped: There are no such groups, or we may not make one.
+    """
+    group = _GROUPS / f"hold-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(cap))
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        raise Skipped(f"needs cgroups (version 1) with memory: {problem.strerror}") from problem
+    try:
+        yield group
+    finally:
+        until = time.monotonic() + 5
+        while group.exists() and time.monotonic() < until:  # it stays until its last process has gone
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _descriptors(count: int) -> Iterator[None]:
+    """Allow us and what we start so many connections.
+
+    Raises:
+        Skipped: The system does not.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = count + 200
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], enough), max(before[1], enough)))
+    except (ValueError, OSError):
+        raise Skipped(f"needs {enough} descriptors; `ulimit -Hn` allows {before[1]}") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _pour(greedy: list[socket.socket], *, seconds: float) -> int:
+    """Send on all of them what the kernel takes, never read, and return how many bytes it took."""
+    piece = bytes(256 * 1024)
+    taken = 0
+    for sock in greedy:
+        sock.setblocking(False)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for sock in greedy:
+            with contextlib.suppress(OSError):
+                taken += sock.send(piece)
+        time.sleep(0.01)
+    return taken
+
+
+@promise(
+    "T09",
+    "more datagrams and connections than can be served: TCP goes on, all is as before within a second, every loss is counted",
+    deadline=60,
+)
+def overload(run: Run) -> str:
+    """What cannot be taken waits in the kernel, and what does not fit there is dropped and counted there.
+
+    Who waits, waits for the machine, too, on which all this runs: what the service is late by itself is told by a timer of
+    its own, and a moment in which others were busy is forgiven by trying again.
+    """
+    server = run.serve(timer=True)
+    answers(server.tcp, server.udp)
+    tried = []
+    for attempt in range(ATTEMPTS):
+        run.step = f"overload, attempt {attempt + 1}"
+        held, figures = _overload(server, 10 if run.long else 3)
+        tried.append(figures)
+        if held:
+            break
+    figures = ", AFTER ".join(reversed(tried))
+    kept(held, figures)
+    answers(server.tcp, server.udp)
+    dropped = _dropped_by_kernel(server.udp)
+    server.stop()
+    counted = re.search(r"receive-queue-full (\d+)", server.log())
+    figures += (
+        f"; {dropped} dropped by the kernel, {counted.group(1) if counted else 0} counted by the service"
+    )
+    kept(dropped and counted and int(counted.group(1)) == dropped, figures)
+    return figures
+
+
+def _overload(server: Server, seconds: int) -> tuple[bool, str]:
+    """Overload it for a while, and return whether all was borne, and the figures."""
+    began, dropped = time.monotonic(), _dropped_by_kernel(server.udp)
+    with contextlib.ExitStack() as programs:
+        flood = ("flood", IPV4, str(server.udp), "64", str(seconds))
+        floods = [programs.enter_context(_program("peer", *flood)) for _ in range(3)]
+        late = programs.enter_context(_program("peer", "late", str(seconds)))
+        storm = programs.enter_context(_program("churn", IPV4, str(server.tcp), str(seconds), "1e9"))
+        pings = _ping_until(server, lambda: all(each.poll() is not None for each in (*floods, storm)))
+        offered = sum(int(each.communicate()[0]) for each in floods)
+        connections = int(storm.communicate()[0])
+        clock = float(late.communicate()[0])
+    over = time.monotonic()
+    while one_datagram(IPV4, server.udp, b"again", wait=0.05) != b"again":
+        kept(time.monotonic() - over < 10, f"datagrams are not answered 10 s after {offered} of them")
+    recovery = time.monotonic() - over
+    taken = max(1, offered - (_dropped_by_kernel(server.udp) - dropped))
+    timer = server.timer_lateness(began, over)
+    figures = (
+        f"{offered / seconds / 1e3:.0f} k datagrams/s offered, {offered / taken:.1f} times what was taken, and"
+        f" {connections / seconds:.0f} connections/s; TCP: {len(pings.seconds)} pings, 99 % {pings.quantile(0.99) * 1e3:.0f} ms,"
+        f" the worst {pings.worst * 1e3:.0f} ms, timer late by {timer.late * 1e3:.0f} ms ({timer.own * 1e3:.0f} of them its own),"
+        f" this machine's lateness {clock:.0f} ms; answered again after {recovery:.2f} s"
+    )
+    held = timer.own <= STALL and pings.worst <= max(STALL, 10 * clock / 1e3) and recovery <= RECOVERY
+    return held, figures
+
+
+def _dropped_by_kernel(port: int) -> int:
+    """How many datagrams the kernel has dropped at the sockets of this port: the last column of its table."""
+    lines = [line.split() for name in ("udp", "udp6") for line in _table(name)]
+    return sum(int(line[-1]) for line in lines if line[1].endswith(f":{port:04X}"))
+
+
+def _table(name: str) -> list[str]:
+    try:
+        return Path("/proc/net", name).read_text().splitlines()[1:]
+    except FileNotFoundError:
+        return []
+
+
+@contextlib.contextmanager
+def _program(name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    # -P keeps this package's module names out of the program's way.
+    command = [sys.executable, "-P", str(Path(__file__).with_name(f"{name}.py")), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _reset_at_end(sock: socket.socket) -> socket.socket:
+    """Have a connection reset when it is closed, so that no port stays in TIME_WAIT, in somebody's way."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+    return sock
