@@ -162,7 +162,7 @@ class Options(usage.Options):
     opt_l = opt_listen
 
     def opt_allow(self, network: str) -> None:
-        """Network or @FILE of networks that may connect, repeatable; then nobody else may, unless some are denied."""
+        """Network or @FILE of networks that may connect, repeatable; then nobody else may."""
         self._add_network("allow", network)
 
     def opt_deny(self, network: str) -> None:

@@ -26,6 +26,7 @@ from echosvc.settings import Settings
 from echosvc.transports import StreamTransport, tls
 from echosvc.transports.hub import hub_for
 from echosvc.transports.messages import PlainMessages
+from tests.certificates import folder_for
 from tests.doubles import FakeReactor, udp_socket
 
 
@@ -192,7 +193,7 @@ class ServiceTests(ServiceCase):
 
     def test_stops_clean_with_files(self) -> None:
         """The files of UNIX sockets are removed when it stops."""
-        path = Path(self.mktemp())
+        path = Path(folder_for(self)) / "file"
         path.mkdir()
         self.addCleanup(os.chdir, Path.cwd())
         os.chdir(path)  # the path of a socket must be short

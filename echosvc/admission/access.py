@@ -22,7 +22,7 @@ class AccessList:
     """Networks that may connect, and networks that may not.
 
     The longest network that an address is in decides. Of two that are the same, the one that denies does. An address in
-    none of them is refused if there is a list of who may and none of who may not, and else admitted.
+    none of them is refused if there is a list of who may, and else admitted, as xinetd(8) has it (only_from, no_access).
 
     An address is looked up in one dict for each length that occurs, so that 100 000 networks cost as much as one.
 
@@ -32,11 +32,10 @@ class AccessList:
 
     Attributes:
         is_empty: Neither is said: everybody is admitted.
-        leaves_open: Both are said, and yet there are addresses in neither, which are admitted: perhaps a mistake.
     """
 
     def __init__(self, allow: Iterable[Network] | None = None, deny: Iterable[Network] | None = None) -> None:
-        self._others = allow is None or deny is not None
+        self._others = allow is None
         self.is_empty = allow is None and deny is None
         self._tables: _Tables = {4: [], 16: []}
         found: dict[tuple[int, int], dict[int, bool]] = {}
@@ -47,8 +46,6 @@ class AccessList:
                 prefixes[int(each.network_address) >> shift] = verdict
         for (size, shift), prefixes in sorted(found.items()):
             self._tables[size].append((shift, prefixes))
-        everybody = all(tables and tables[-1][0] == 8 * size for size, tables in self._tables.items())
-        self.leaves_open = allow is not None and deny is not None and not everybody
 
     @classmethod
     def read(cls, allow: Iterable[str], deny: Iterable[str]) -> AccessList:

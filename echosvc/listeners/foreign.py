@@ -17,7 +17,7 @@ from echosvc.admission import AccessList, Door, Gate, Screens
 from echosvc.errors import ListenError
 from echosvc.listeners import inherited
 from echosvc.listeners.layers import Layers
-from echosvc.listeners.listener import LEAVES_OPEN, describe
+from echosvc.listeners.listener import describe
 from echosvc.listeners.settings import Foreign, ListenerSettings
 from echosvc.listeners.sockets import explain
 from echosvc.protocols import WireProtocol
@@ -182,7 +182,7 @@ class ForeignListener:
 
     def warnings(self) -> list[str]:
         """Say what is not as it was asked for, or soon will not be."""
-        return [*self._layers.warnings(), *([LEAVES_OPEN] if self._access.leaves_open else [])]
+        return self._layers.warnings()
 
 
 def _in_words(failure: Failure) -> str:

@@ -20,11 +20,6 @@ from echosvc.transports.pace import Pace, PacedStreamPort, PacedUnixStreamPort
 
 __all__ = ["Listener", "describe"]
 
-#: What is said of lists that say nothing about most addresses.
-LEAVES_OPEN = (
-    "networks are allowed and others denied: an address in none of them may connect; "
-    "deny 0.0.0.0/0 and ::/0 to allow only what is allowed"
-)
 
 _log = Logger(namespace="echosvc")
 
@@ -163,8 +158,6 @@ class Listener:
     def warnings(self) -> list[str]:
         """Say what is not as it was asked for, or soon will not be, and what to do about it."""
         found = self._layers.warnings()
-        if self._access.leaves_open:
-            found.append(LEAVES_OPEN)
         if self.is_datagram and self.port is not None:
             granted = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             asked = self.settings.receive_buffer

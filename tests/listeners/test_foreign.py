@@ -25,7 +25,6 @@ from echosvc.errors import AddressNotAvailable, ExitCode, ListenError, ListenNot
 from echosvc.listeners import Foreign, ListenerSettings, TLSSettings, certificates, inherited
 from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.layers import Layers
-from echosvc.listeners.listener import LEAVES_OPEN
 from echosvc.protocols import Echo, EchoFactory, WireProtocol, find
 from echosvc.transports import tls
 from tests.listeners.cases import ListenerCase, PortReactor
@@ -211,12 +210,6 @@ class ServingTests(ForeignCase):
         self.assertRaises(ValueError, listener.reload)
 
         self.assertEqual({"access-denied": 1}, listener.drops())
-
-    def test_lists_that_say_nothing_of_most(self) -> None:
-        """Are warned of."""
-        door = DoorSettings(allow=("10.0.0.0/8",), deny=("10.1.0.0/16",))
-
-        self.assertEqual([LEAVES_OPEN], self.open(door=door).warnings())
 
     def test_whoever_gets_no_protocol_takes_no_place(self) -> None:
         """A factory may want none, or fail, which is Twisted's to log."""

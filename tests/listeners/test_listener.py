@@ -17,7 +17,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from echosvc.admission import DoorSettings, Gate, Limits, Screens
 from echosvc.listeners import ListenerSettings, TLSSettings, certificates
 from echosvc.listeners.layers import Layers
-from echosvc.listeners.listener import LEAVES_OPEN, Listener, describe
+from echosvc.listeners.listener import Listener, describe
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, find
 from echosvc.transports.hub import hub_for
@@ -287,11 +287,6 @@ class StreamTests(ListeningCase):
 
         self.assertEqual(b"hello", client.recv(99))
         self.assertEqual({"access-denied": 1}, listener.drops())
-
-    def test_lists_that_say_nothing_of_most(self) -> None:
-        """Are warned of: everybody else may connect."""
-        door = DoorSettings(allow=("10.0.0.0/8",), deny=("10.1.0.0/16",))
-        self.assertEqual([LEAVES_OPEN], self.open(tcp_listener(door=door)).warnings())
 
     def test_settings_are_handed_to_the_protocol(self) -> None:
         """The listener's own."""

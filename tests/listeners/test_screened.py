@@ -8,6 +8,7 @@ from pathlib import Path
 from echosvc.admission import DoorSettings, ScreenSettings
 from echosvc.listeners.listener import Listener
 from echosvc.transports import DatagramPort, batched_messages
+from tests.certificates import folder_for
 from tests.listeners.cases import udp_listener
 from tests.listeners.test_listener import ListeningCase
 
@@ -43,7 +44,7 @@ class ScreenedTests(ListeningCase):
 
     def test_who_may_not_ask(self) -> None:
         """Here as at the door of connections; read again on reload, without losing what is known."""
-        path = Path(self.mktemp())
+        path = Path(folder_for(self)) / "file"
         path.write_text("127.0.0.2\n")
         listener = self.start(udp_listener(door=DoorSettings(deny=(f"@{path}",))))
         first, second = self.bound("127.0.0.1"), self.bound("127.0.0.2")

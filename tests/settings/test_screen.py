@@ -13,6 +13,7 @@ from echosvc.admission import ScreenSettings
 from echosvc.errors import InvalidConfig
 from echosvc.settings import read_config
 from echosvc.tap import Options
+from tests.certificates import folder_for
 
 
 class OptionTests(SynchronousTestCase):
@@ -80,7 +81,7 @@ class FileTests(SynchronousTestCase):
 
     def read(self, text: str) -> list[ScreenSettings]:
         """Read a file."""
-        path = Path(self.mktemp())
+        path = Path(folder_for(self)) / "file"
         path.write_text(text)
         return [each.screen for each in read_config(str(path)).listeners]
 

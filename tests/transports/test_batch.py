@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from echosvc.transports import DatagramBatch, DatagramPort, IDatagramBatchProtocol, IUndeliverable
 from echosvc.transports.linux import LINUX, SOL_UDP, UDP_SEGMENT
 from echosvc.transports.messages import BATCH, PlainMessages
+from tests.certificates import folder_for
 from tests.doubles import FakeReactor
 from tests.transports.ports import BatchRecorder, PortCase, Recorder
 
@@ -281,8 +282,7 @@ class UnixTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Open a port that echoes."""
-        self.folder = self.mktemp()
-        Path(self.folder).mkdir(parents=True)
+        self.folder = folder_for(self)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.address = f"{self.folder}/s"
         sock.bind(self.address)
