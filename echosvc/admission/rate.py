@@ -29,6 +29,10 @@ _MOST = 256
 #: And the part of a second's tokens that this is at most.
 _PART = 50
 
+#: Seconds for which the common bucket is not asked again once it was empty: a storm would ask for each of its datagrams. What
+#: flows in meanwhile is not lost.
+_DRY = 0.001
+
 
 class Verdict:
     """What is known of an envelope.
@@ -89,14 +93,19 @@ class Everyone:
 
     def __init__(self, rate: float, burst: float, seconds: Callable[[], float], reason: str) -> None:
         self._bucket = Buckets(rate, burst, seconds, slots=1)
+        self._seconds = seconds
         self._left = 0
+        self._dry_since = -inf
         self._at_once = _at_once(rate)
         self.reason = reason
 
     def take(self, count: int) -> int:
         """Take tokens; return how many there were."""
-        if self._left < count:
-            self._left += self._bucket.take(b"", max(count - self._left, self._at_once))
+        if self._left < count and not 0 <= (now := self._seconds()) - self._dry_since < _DRY:
+            more = self._bucket.take(b"", max(count - self._left, self._at_once))
+            self._left += more
+            if not more:
+                self._dry_since = now
         taken = min(count, self._left)
         self._left -= taken
         return taken

@@ -129,6 +129,41 @@ class AllowanceTests(RateCase):
         self.assertRaises(NotImplementedError, Verdict(0).ask, 1)
 
 
+class EveryoneTests(RateCase):
+    """The tokens of all together."""
+
+    def test_an_empty_bucket_is_not_asked_for_each(self) -> None:
+        """A storm asks for each of its datagrams; for a millisecond the answer is known."""
+        everyone = self.everyone(100_000)
+        while everyone.take(1):
+            pass
+        self.patch(everyone, "_bucket", None)
+
+        self.assertEqual([0] * 1000, [everyone.take(1) for _ in range(1000)])
+
+    def test_what_flows_in_meanwhile_is_not_lost(self) -> None:
+        """It is there when the bucket is asked again."""
+        everyone = self.everyone(100_000)
+        while everyone.take(1):
+            pass
+        self.clock.advance(0.0005)
+        self.assertEqual(0, everyone.take(1))
+        self.clock.advance(0.0006)
+
+        self.assertEqual(110, sum(everyone.take(1) for _ in range(1000)))
+
+    def test_a_clock_that_is_set_back(self) -> None:
+        """Keeps nobody out for an hour."""
+        everyone = self.everyone(100_000)
+        while everyone.take(1):
+            pass
+        self.clock.rightNow -= 3600
+        everyone.take(1)
+        self.clock.advance(0.0015)
+
+        self.assertEqual(1, everyone.take(1))
+
+
 class LotTests(RateCase):
     """Some of what comes too fast is let in all the same, so that nobody can be silenced in whose name others send."""
 

@@ -1,4 +1,4 @@
-"""The command: ``python -m tests.hold [--list] [--control] [--long] [--results FILE] [--reactor REACTOR] [NAME …]``."""
+"""The command: ``python -m tests.hold [--list] [--control WHO] [--without-guard] [--long] [--results FILE] [--reactor REACTOR] [NAME …]``."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ from tests.hold import (
     readme,
     screen,
     small,
+    soak,
     stream,
 )
 from tests.hold.promise import Promise, Result, select, summary
 from tests.hold.results import machine, table
+from tests.hold.run import Subject
 from tests.hold.runner import execute
 from tests.hold.service import REACTORS, use_reactor
 
@@ -55,6 +57,7 @@ FAMILIES = (
     fuzz,
     clocks,
     overload,
+    soak,
     logs,
     lifecycle,
     foreign,
@@ -66,6 +69,9 @@ FAMILIES = (
 )
 
 PROMISES = [each for family in FAMILIES for each in vars(family).values() if isinstance(each, Promise)]
+
+#: What ``--control`` takes.
+CONTROLS = {"stock": Subject.STOCK, "xinetd": Subject.XINETD}
 
 USAGE = 64  # EX_USAGE
 
@@ -90,24 +96,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="python -m tests.hold", description="Hold echosvc to its promises.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="promises to run; default: all")
     parser.add_argument("--list", action="store_true", help="list the promises and end")
-    parser.add_argument("--control", action="store_true", help="expect stock Twisted to break them")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
+        "--control",
+        choices=CONTROLS,
+        help="hold another server to them, which must come out as is known of it",
+    )
+    other.add_argument(
+        "--without-guard",
+        action="store_true",
+        help="switch off in the service what makes it keep a promise: it must break it",
+    )
     parser.add_argument("--long", action="store_true", help="take minutes where seconds give a first idea")
-    parser.add_argument(
+    other.add_argument(
         "--results", type=Path, metavar="FILE", help="write a table of all this; controls are run, too"
     )
     parser.add_argument("--reactor", choices=REACTORS, help="what to serve on; default: what twistd chooses")
     asked = parser.parse_args(arguments)
-    if asked.results and asked.control:
-        parser.error("--results runs the controls by itself; leave out --control")
     if asked.reactor:
         use_reactor(asked.reactor)
-    among = [each for each in PROMISES if each.stock or not asked.control]
+    subject = Subject.UNGUARDED if asked.without_guard else CONTROLS.get(asked.control, Subject.SERVICE)
+    among = [each for each in PROMISES if subject in each.known or subject is Subject.SERVICE]
     try:
         chosen = select(asked.names, among)
     except KeyError as unknown:
-        parser.error(
-            f"{unknown.args[0]}: no such promise{' with a control' * asked.control}; --list lists them"
-        )
+        control = "" if subject is Subject.SERVICE else f" for {subject.value}"
+        parser.error(f"{unknown.args[0]}: no such promise{control}; --list lists them")
     if asked.list:
         for each in chosen:
             _print(f"{each.name:<14} {each.text}")
@@ -120,8 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     when = datetime.now(UTC)
     results = []
     for each in chosen:
-        for control in (False, True) if asked.results and each.stock else (asked.control,):
-            result = execute(each, control=control, long=asked.long)
+        for who in (Subject.SERVICE, *each.known) if asked.results else (subject,):
+            # A minute shows as well as ten that others break it.
+            result = execute(each, who, long=asked.long and who is Subject.SERVICE)
             _print(str(result))
             results.append(result)
     _print(summary(results))

@@ -1,10 +1,12 @@
-"""The control: an echo server as Twisted's own examples write it.
+"""The control: an echo server as Twisted's own examples write it, for IPv6 as well where there is any.
 
-A program of its own. It listens on free ports and says so with the same words as the service.
+A program of its own. It listens on a free port and says so with the same words as the service.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 from typing import Any
 
@@ -23,12 +25,22 @@ class DatagramEcho(DatagramProtocol):
         self.transport.write(datagram, addr)
 
 
+def _everywhere() -> str:
+    """The address that means all: of both families with IPv6, else of IPv4."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        return "::"
+    return ""
+
+
 def main() -> None:
     """Serve until killed."""
     reactor: Any = installed  # typed as a module; it is whichever reactor was installed
     log.startLogging(sys.stdout)
-    ports = [reactor.listenTCP(0, Factory.forProtocol(Echo)), reactor.listenUDP(0, DatagramEcho())]
-    for port in ports:
+    everywhere = _everywhere()
+    stream = reactor.listenTCP(0, Factory.forProtocol(Echo), interface=everywhere)
+    same = stream.getHost().port  # clients know one number for both
+    for port in (stream, reactor.listenUDP(same, DatagramEcho(), interface=everywhere)):
         where = port.getHost()
         log.msg(f"echo (RFC 862) listens on {where.type} {where.host}:{where.port}")
     reactor.run()

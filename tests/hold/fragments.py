@@ -43,6 +43,9 @@ _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
     "T22",
     f"datagrams of {SMALLEST} to {LARGEST} bytes over a link that loses {LOSS:.0%} of their pieces: 0 wrong, no memory",
     deadline=150,
+    stock="^9473 bytes did not come back, without loss",
+    xinetd="^3473 bytes did not come back, without loss",
+    unguarded="did not come back, without loss",
 )
 def fragments(run: Run) -> str:
     """First without loss, so that the link itself is beyond doubt."""

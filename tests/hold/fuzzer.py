@@ -6,6 +6,8 @@ A program of its own, ``python -m tests.hold.fuzzer``::
     atheris TARGET COUNT SEED SECONDS   libFuzzer's, which look for code that was not run yet
     hypothesis TARGET COUNT SEED SECONDS   random input of every kind, no mutations
 
+With one more word, the name of a promise, its guard is switched off first (`tests.hold.unguarded`).
+
 It ends after so many inputs or seconds, and prints how many there were, how many were understood, and the most
 milliseconds of processor time that one took. It ends with a traceback and 1 if a parser did not do what it must.
 """
@@ -21,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.hold.parsers import TARGETS, Target
+from tests.hold.unguarded import switch_off
 
 __all__ = ["Tally", "mutations"]
 
@@ -155,7 +158,9 @@ def _atheris(name: str, count: int, seed: int, until: float) -> None:
 
 def main(arguments: list[str]) -> None:
     """Do what the command line says, in the current directory, which is left full of files."""
-    engine, name, count, seed, seconds = arguments
+    engine, name, count, seed, seconds, *without = arguments
+    for promise in without:
+        switch_off(promise)
     until = time.monotonic() + float(seconds)
     if engine == "atheris":
         _atheris(name, int(count), int(seed), until)

@@ -2,7 +2,7 @@
 
 A program of its own::
 
-    launch.py REACTOR[,timer] ARGUMENTS-OF-TWISTD
+    launch.py REACTOR[,timer][,without=PROMISE] ARGUMENTS-OF-TWISTD
 
     epoll, poll, select, asyncio    Twisted's
     uvloop                          Twisted's asyncio reactor on uvloop's event loop
@@ -11,6 +11,8 @@ A program of its own::
 With a timer, one is due every millisecond, and the file "lateness" has a line for every tenth of a second: when it
 was written (CLOCK_MONOTONIC, seconds), by how many milliseconds the timer was late at worst, and by how many at worst
 if those do not count for which this process was ready and others had the processor.
+
+Without a promise: what makes the service keep it is switched off (`tests.hold.unguarded`).
 """
 
 from __future__ import annotations
@@ -107,9 +109,13 @@ class Watch:
 
 def main() -> None:
     """Do what the first argument says, then what twistd does."""
-    name, _, timer = sys.argv.pop(1).partition(",")
+    name, *rest = sys.argv.pop(1).split(",")
     reactor = install(name)
-    if timer:
+    for word in rest:
+        if word.startswith("without="):
+            sys.path.append(str(Path(__file__).parents[2]))  # behind an installed echosvc
+            import_module("tests.hold.unguarded").switch_off(word.removeprefix("without="))
+    if "timer" in rest:
         notes = Path("lateness").open("w", buffering=1)  # noqa: SIM115  # for as long as the process lives
         watch = Watch(reactor, notes.write, time.monotonic, turn_waited())
         reactor.callWhenRunning(watch.begin)

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.hold.clients import IPV4, connect, receive_exactly
 from tests.hold.promise import kept
 from tests.hold.run import Run
-from tests.hold.service import START, NotServing, Server, twistd
+from tests.hold.service import START, NotServing, Server, free_ports, twistd
 from tests.hold.talkative import SOCKET
 
 __all__ = ["ENTRY", "Logging", "start_logging"]
@@ -84,7 +84,7 @@ def start_logging(
     """
     directory = Path(tempfile.mkdtemp(prefix="logging-", dir=run.directory))
     shutil.copy(_TALKATIVE, directory)
-    ports = _free_ports(4)
+    ports = free_ports(4)
     echo, talk, many, proxied = ports
     listeners = (
         f"echo=tcp:{echo}",
@@ -116,17 +116,3 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((IPV4, port), timeout=1):
         return True
     return False
-
-
-def _free_ports(number: int) -> tuple[int, ...]:
-    """Find ports that neither TCP nor UDP uses, as a log that nobody can read will not name them."""
-    found: list[int] = []
-    with contextlib.ExitStack() as things:
-        while len(found) < number:
-            stream = things.enter_context(socket.socket())
-            datagram = things.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-            stream.bind(("", 0))
-            with contextlib.suppress(OSError):
-                datagram.bind(stream.getsockname())
-                found.append(stream.getsockname()[1])
-    return tuple(found)

@@ -51,6 +51,7 @@ MOST = 1_000_000
     "hostile bytes in everything that can be logged reach no log raw: standard output, --logfile, --syslog",
     deadline=60,
     stock=r"standard output: [1-9]\d* forbidden characters",
+    unguarded=r"[1-9]\d* forbidden characters",
 )
 def hostile_bytes(run: Run) -> str:
     """Sent in every way there is, to protocols that log in every way there is."""
@@ -178,6 +179,7 @@ def _attack(logging: Logging, run: Run) -> None:
     "100 000 refusals, and as many exceptions of somebody's protocol, leave less than 1 MB of log, and all counted",
     deadline=120,
     stock=r"^log of \d{5,} kB",
+    unguarded=r"^log of \d{4,} kB",
 )
 def floods(run: Run) -> str:
     """A client of echo pings all the while."""
@@ -257,6 +259,7 @@ class BrokenLog:
     " a full disk, a file rotated away",
     deadline=180,
     stock=r"^a pipe that nobody reads: 0 of \d+ bytes came back, then timed out",
+    unguarded="^a pipe that nobody reads",
 )
 def broken_logs(run: Run) -> str:
     """800 long entries are logged while it is broken, and 200 when it is mended, where it can be."""

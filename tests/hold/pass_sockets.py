@@ -1,7 +1,8 @@
 """Starts a command as a service manager does, with sockets that are open already.
 
 ``python pass_sockets.py NAME=tcp NAME=udp … -- COMMAND…``: each a socket on 127.0.0.1, on a free port, blocking as
-systemd's are. Without names (``=tcp``) LISTEN_FDNAMES is left out, as systemd-socket-activate does.
+systemd's are. Without names (``=tcp``) LISTEN_FDNAMES is left out, as systemd-socket-activate does. ``NAME=5`` is one that
+we have inherited ourselves.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ def main(arguments: list[str]) -> None:
     names, descriptors = [], []
     for each in arguments[:end]:
         name, _, kind = each.partition("=")
+        if kind.isdigit():
+            names.append(name)
+            descriptors.append(int(kind))
+            continue
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
         if kind == "tcp":

@@ -7,13 +7,27 @@ A promise is a function that is given a `Run`, uses the service and returns the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.hold.run import Run
+from tests.hold.run import Run, Subject
 
-__all__ = ["Broken", "Promise", "Result", "Skipped", "as_it_must", "kept", "promise", "select", "summary"]
+__all__ = [
+    "KEEPS",
+    "Broken",
+    "Promise",
+    "Result",
+    "Skipped",
+    "as_is_known",
+    "kept",
+    "promise",
+    "select",
+    "summary",
+]
+
+#: What the figures of a control begin with that keeps a promise.
+KEEPS = "keeps it: "
 
 
 class Broken(Exception):
@@ -32,15 +46,15 @@ class Promise:
         name: A number, perhaps with a word: ``T01``, ``T11-close``.
         text: What is promised, in one line.
         deadline: Seconds after which it counts as broken and everything it started is killed.
-        stock: How stock Twisted breaks it: a pattern that must be found in the figures of the control, so
-            that a control which fails for another reason is noticed. None if there is no control.
+        known: How others come out, the service without its guard among them: a pattern that must be found
+            in their figures, so that a control which fails for another reason is noticed.
         keep: Shows it; returns the figures.
     """
 
     name: str
     text: str
     deadline: float
-    stock: str | None
+    known: Mapping[Subject, str]
     keep: Callable[[Run], str]
 
 
@@ -52,29 +66,46 @@ class Result:
         name: The promise's name.
         outcome: What is counted.
         figures: What was seen.
-        control: The stock server was tested: it passes by breaking the promise as it must.
+        subject: Who was tested: others than the service pass by coming out as is known of them.
     """
 
     name: str
     outcome: Literal["pass", "fail", "skip"]
     figures: str
-    control: bool = False
+    subject: Subject = Subject.SERVICE
 
     def __str__(self) -> str:
         """Write it as one line."""
-        if not self.control:
+        if self.subject is Subject.SERVICE:
             return f"{self.name} {self.outcome} {self.figures}"
-        words = {"pass": "fails as it must", "fail": "does NOT fail as it must", "skip": "skip"}
-        return f"{self.name} control {words[self.outcome]}: {self.figures}"
+        words = {"pass": "as it must", "fail": "NOT as it must", "skip": "skip"}
+        return f"{self.name} {self.subject.value}, {words[self.outcome]}: {self.figures}"
 
 
 def promise(
-    name: str, text: str, *, deadline: float, stock: str | None = None
+    name: str,
+    text: str,
+    *,
+    deadline: float,
+    stock: str | None = None,
+    xinetd: str | None = None,
+    unguarded: str | None = None,
 ) -> Callable[[Callable[[Run], str]], Promise]:
-    """Make a function a promise; the arguments are those of `Promise`."""
+    """Make a function a promise.
+
+    Args:
+        name: As `Promise` has it, like `text` and `deadline`.
+        text: Likewise.
+        deadline: Likewise.
+        stock: What is known of stock Twisted; None if it is no control of this promise.
+        xinetd: What is known of xinetd; `KEEPS` if it keeps it.
+        unguarded: What the service does without its guard (`tests.hold.unguarded`).
+    """
+    patterns = {Subject.STOCK: stock, Subject.XINETD: xinetd, Subject.UNGUARDED: unguarded}
+    known = {who: pattern for who, pattern in patterns.items() if pattern is not None}
 
     def make(keep: Callable[[Run], str]) -> Promise:
-        return Promise(name=name, text=text, deadline=deadline, stock=stock, keep=keep)
+        return Promise(name=name, text=text, deadline=deadline, known=known, keep=keep)
 
     return make
 
@@ -115,9 +146,9 @@ def kept(condition: object, figures: str) -> None:
         raise Broken(figures)
 
 
-def as_it_must(each: Promise, figures: str) -> bool:
-    """Tell whether these figures show stock Twisted's known fault and not another one."""
-    return each.stock is not None and re.search(each.stock, figures) is not None
+def as_is_known(each: Promise, subject: Subject, figures: str) -> bool:
+    """Tell whether these figures show what is known of a control and not another fault."""
+    return re.search(each.known[subject], figures) is not None
 
 
 def summary(results: Iterable[Result]) -> str:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.hold.promise import Promise, Result, summary
+from tests.hold.run import Subject
 
 __all__ = ["machine", "table"]
 
@@ -21,12 +22,14 @@ Written by `{command}`, not by hand.
 
 {when}, {where}. {outcome}.
 
-| | promise | outcome | figures | {stock} |
-|---|---|---|---|---|
+The last three columns are controls: what other servers, and the service with that switched off which the promise rests
+on, did in the same run.
+
+| | promise | outcome | figures | {controls} |
+|---|---|---|---|---|---|---|
 """
 
-#: The control, as the table calls it.
-_STOCK = "stock Twisted, which must fail"
+_CONTROLS = [each for each in Subject if each is not Subject.SERVICE]
 
 
 def table(
@@ -36,26 +39,22 @@ def table(
 
     Args:
         promises: What was run.
-        results: How it came out; of a promise with a control there may be two.
+        results: How it came out, for each whom it was run against.
         command: What was typed.
         when: When it was begun.
         where: The machine.
     """
-    kept = {each.name: each for each in results if not each.control}
-    controls = {each.name: each for each in results if each.control}
+    found = {(each.name, each.subject): each for each in results}
+    outcome = summary(each for each in results if each.subject is Subject.SERVICE)
+    controls = " | ".join(each.value for each in _CONTROLS)
     head = _HEAD.format(
-        command=command, when=f"{when:%Y-%m-%d}", where=where, outcome=summary(kept.values()), stock=_STOCK
+        command=command, when=f"{when:%Y-%m-%d}", where=where, outcome=outcome, controls=controls
     )
-    lines = [
-        _line(
-            each.name,
-            each.text,
-            kept[each.name].outcome,
-            kept[each.name].figures,
-            _said(controls.get(each.name)),
-        )
-        for each in promises
-    ]
+    lines = []
+    for each in promises:
+        ours = found[each.name, Subject.SERVICE]
+        others = [_said(found.get((each.name, who))) for who in _CONTROLS]
+        lines.append(_line(each.name, each.text, ours.outcome, ours.figures, *others))
     return head + "".join(lines)
 
 
@@ -71,7 +70,9 @@ def _escaped(found: re.Match[str]) -> str:
 def _said(control: Result | None) -> str:
     if control is None:
         return ""
-    return {"pass": "fails: ", "fail": "does NOT fail: ", "skip": "skip: "}[control.outcome] + control.figures
+    return {"pass": "", "fail": "NOT as is known of it: ", "skip": "skip: "}[
+        control.outcome
+    ] + control.figures
 
 
 def machine() -> str:

@@ -7,18 +7,29 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from tests.hold.service import Server, start_control, start_service
+from tests.hold.xinetd import Xinetd
 
-__all__ = ["Run"]
+__all__ = ["Run", "Subject"]
 
 T = TypeVar("T")
 
 #: Seconds of silence before the first word on standard error, and between two.
 PATIENCE = 2.0
+
+
+class Subject(Enum):
+    """Who is held to a promise; the value is what it is called."""
+
+    SERVICE = "echosvc"
+    STOCK = "stock Twisted"
+    XINETD = "xinetd"
+    UNGUARDED = "without its guard"
 
 
 class Run:
@@ -27,22 +38,26 @@ class Run:
     Args:
         name: The promise's name.
         directory: An empty directory of its own.
-        control: Serve with stock Twisted.
+        subject: Who is held to it.
         long: Take minutes where seconds give a first idea.
 
     Attributes:
         name: As given.
         directory: As given.
-        control: As given.
+        subject: As given.
+        control: Somebody else's server is held to it, which knows none of our options.
         long: As given.
         servers: Everything started with `serve`, to be judged and stopped by the runner.
         step: What is being done, for a person who waits.
     """
 
-    def __init__(self, name: str, directory: Path, *, control: bool = False, long: bool = False) -> None:
+    def __init__(
+        self, name: str, directory: Path, *, subject: Subject = Subject.SERVICE, long: bool = False
+    ) -> None:
         self.name = name
         self.directory = directory
-        self.control = control
+        self.subject = subject
+        self.control = subject in (Subject.STOCK, Subject.XINETD)
         self.long = long
         self.servers: list[Server] = []
         self.step = ""
@@ -63,20 +78,25 @@ class Run:
         """Enter a context that is left when the promise is through, even on Ctrl-C."""
         return self._things.enter_context(thing)
 
-    def serve(self, *options: str, prefix: tuple[str, ...] = (), timer: bool = False) -> Server:
-        """Start the service on a free port, or the stock server when this is a control.
+    def serve(
+        self, *options: str, prefix: tuple[str, ...] = (), timer: bool = False, limits: bool = False
+    ) -> Server:
+        """Start the service on a free port, or the other server when this is a control.
 
         Args:
-            options: What else to tell the service.
+            options: What else to tell the service. The others know none of them.
             prefix: A command that starts the command, for example ``ip netns exec NAME``.
-            timer: Watch the reactor by a timer (`Server.timer_lateness`). The stock server has none.
+            timer: Watch the reactor by a timer (`Server.timer_lateness`). The others have none.
+            limits: Leave xinetd the limits that it comes with: they are what is tried.
 
         Returns:
             The server, listening on TCP and UDP.
         """
         directory = self.server_directory()
-        if self.control:
-            server = start_control(directory)
+        if self.subject is Subject.XINETD:
+            server: Server = Xinetd(directory, prefix, limits=limits)
+        elif self.subject is Subject.STOCK:
+            server = start_control(directory, prefix)
         else:
             server = start_service(directory, options, prefix, timer=timer)
         self.watch(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -12,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from tests.hold.promise import Broken, Promise, Result, Skipped, as_it_must, kept
-from tests.hold.run import Run
-from tests.hold.service import NotServing, Server, trouble
+from tests.hold.promise import KEEPS, Broken, Promise, Result, Skipped, as_is_known, kept
+from tests.hold.run import Run, Subject
+from tests.hold.service import NotServing, Server, trouble, without_guard
 
 __all__ = ["execute"]
 
@@ -23,12 +24,12 @@ class OutOfTime(Exception):
     """The deadline has passed."""
 
 
-def execute(each: Promise, *, control: bool = False, long: bool = False) -> Result:
-    """Run one promise against the service, or its control.
+def execute(each: Promise, subject: Subject = Subject.SERVICE, *, long: bool = False) -> Result:
+    """Run one promise against the service, or a control.
 
     Args:
         each: The promise.
-        control: Run it against stock Twisted, which must break it as it is known to.
+        subject: Whom to hold to it; others than the service must come out as is known of them.
         long: Take the promise's own time in place of a short look.
 
     Returns:
@@ -37,15 +38,16 @@ def execute(each: Promise, *, control: bool = False, long: bool = False) -> Resu
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="hold-") as directory,
-        Run(each.name, Path(directory), control=control, long=long) as run,
+        Run(each.name, Path(directory), subject=subject, long=long) as run,
+        without_guard(each.name) if subject is Subject.UNGUARDED else contextlib.nullcontext(),
     ):
         run.directory.chmod(0o755)  # also for a service that is not root
-        result = _control(each, run) if control else _verdict(each, run)
+        result = _verdict(each, run) if subject is Subject.SERVICE else _control(each, run)
         if result.outcome == "fail":
             for server in run.servers:
                 sys.stderr.write("".join(f"    {line}\n" for line in server.log().splitlines()[-15:]))
     seconds = time.monotonic() - started
-    return Result(result.name, result.outcome, f"{result.figures}, {seconds:.1f} s", result.control)
+    return Result(result.name, result.outcome, f"{result.figures}, {seconds:.1f} s", subject)
 
 
 def _verdict(each: Promise, run: Run) -> Result:
@@ -62,18 +64,21 @@ def _verdict(each: Promise, run: Run) -> Result:
 
 
 def _control(each: Promise, run: Run) -> Result:
+    if run.subject is Subject.XINETD and shutil.which("xinetd") is None:
+        return Result(each.name, "skip", "xinetd is not installed", run.subject)
     try:
         with _deadline(each.deadline):
-            figures = f"stock Twisted keeps it: {each.keep(run)}"
+            figures = f"{KEEPS}{each.keep(run)}"
+            if run.subject is Subject.UNGUARDED:
+                for server in run.servers:
+                    _ends_well(server)
     except Skipped as missing:
-        return Result(each.name, "skip", str(missing), control=True)
-    except Broken as problem:
-        figures = str(problem)
-        if as_it_must(each, figures):
-            return Result(each.name, "pass", figures, control=True)
+        return Result(each.name, "skip", str(missing), run.subject)
     except Exception as problem:  # noqa: BLE001  # likewise
         figures = _said(each, problem)
-    return Result(each.name, "fail", figures, control=True)
+    return Result(
+        each.name, "pass" if as_is_known(each, run.subject, figures) else "fail", figures, run.subject
+    )
 
 
 def _said(each: Promise, problem: Exception) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ __all__ = [
     "NotServing",
     "Server",
     "environment",
+    "free_ports",
     "lateness",
     "listening",
     "start_control",
@@ -28,6 +31,8 @@ __all__ = [
     "trouble",
     "twistd",
     "use_reactor",
+    "without",
+    "without_guard",
 ]
 
 #: How a server says where it listens: ``echo (RFC 862) listens on TCP [::]:40123``, perhaps followed by a note.
@@ -122,16 +127,41 @@ def use_reactor(name: str) -> None:
     _reactor = name
 
 
+#: The promise whose guard every process that is started from now on is to do without.
+_without: str | None = None
+
+
+@contextlib.contextmanager
+def without_guard(name: str) -> Iterator[None]:
+    """Have every process that is started meanwhile do without the guard of a promise.
+
+    Args:
+        name: The promise.
+    """
+    global _without  # noqa: PLW0603  # likewise
+    _without = name
+    try:
+        yield
+    finally:
+        _without = None
+
+
+def without() -> str | None:
+    """The promise whose guard is switched off now, or None."""
+    return _without
+
+
 def twistd(*, timer: bool = False) -> list[str]:
     """The command that runs twistd on the interpreter that runs us, wherever it is installed.
 
     Args:
         timer: Watch the reactor by a timer, which notes its lateness in the file ``lateness``.
     """
-    if _reactor or timer:
+    if _reactor or timer or _without:
         # -P keeps this package's module names out of the program's way.
         launch = str(Path(__file__).with_name("launch.py"))
-        return [sys.executable, "-P", launch, (_reactor or "epoll") + ",timer" * timer]
+        how = (_reactor or "epoll") + ",timer" * timer + f",without={_without}" * bool(_without)
+        return [sys.executable, "-P", launch, how]
     script = Path(sys.executable).with_name("twistd")
     if script.exists():
         return [str(script)]
@@ -149,12 +179,31 @@ def environment() -> dict[str, str]:
     return ours
 
 
+def free_ports(count: int) -> tuple[int, ...]:
+    """Find ports that neither TCP nor UDP uses, for a server that cannot tell which it was given.
+
+    They are below those that systems give to clients: nobody takes them by accident before the server does.
+    """
+    found: list[int] = []
+    with contextlib.ExitStack() as things:
+        while len(found) < count:
+            port = random.randrange(15_000, 30_000)
+            stream = things.enter_context(socket.socket())
+            datagram = things.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            with contextlib.suppress(OSError):
+                stream.bind(("", port))
+                datagram.bind(("", port))
+                found.append(port)
+    return tuple(found)
+
+
 class Server:
     """A server in a process of its own.
 
     Args:
         command: What to run.
         directory: Its working directory, where its log stands.
+        descriptors: What it inherits besides.
 
     Attributes:
         pid: The process.
@@ -163,7 +212,7 @@ class Server:
         stopped: `stop` was called.
     """
 
-    def __init__(self, command: Sequence[str], directory: Path) -> None:
+    def __init__(self, command: Sequence[str], directory: Path, descriptors: Sequence[int] = ()) -> None:
         self._log = directory / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -173,6 +222,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                pass_fds=descriptors,
                 start_new_session=True,  # Ctrl-C is for the harness, which then stops the server
             )
         self.pid = self._process.pid
@@ -279,7 +329,12 @@ def start_service(
     return Server(command, directory)
 
 
-def start_control(directory: Path) -> Server:
-    """Start the stock server on free ports."""
+def start_control(directory: Path, prefix: Sequence[str] = ()) -> Server:
+    """Start the stock server on a free port.
+
+    Args:
+        directory: Its working directory.
+        prefix: A command that starts the command.
+    """
     # -P keeps this package's module names out of the program's way.
-    return Server([sys.executable, "-P", str(Path(__file__).with_name("control.py"))], directory)
+    return Server([*prefix, sys.executable, "-P", str(Path(__file__).with_name("control.py"))], directory)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.hold.clients import address, connect, one_datagram, send_all_and_shut
-from tests.hold.run import Run
+from tests.hold.run import Run, Subject
 from tests.hold.service import START, NotServing, Server, twistd
+from tests.hold.xinetd import BUILT_IN, Xinetd
 
-__all__ = ["NAMES", "Service", "start", "start_all", "the_rest"]
+__all__ = ["Service", "start", "start_all", "the_rest"]
 
 NAMES = ("echo", "discard", "chargen", "qotd", "daytime", "time")
 
@@ -49,7 +50,15 @@ def start(run: Run, *options: str, expected: int) -> dict[tuple[str, str], int]:
 
 
 def start_all(run: Run) -> dict[tuple[str, str], int]:
-    """Start every protocol on TCP and UDP, in the default configuration; otherwise as `start`."""
+    """Start every protocol on TCP and UDP, in the default configuration; otherwise as `start`.
+
+    Of xinetd, start all that are built into it.
+    """
+    if run.subject is Subject.XINETD:
+        xinetd = Xinetd(run.server_directory(), names=BUILT_IN)
+        run.watch(xinetd)
+        xinetd.wait_until_listening()
+        return xinetd.ports
     options = [word for name in NAMES for each in ("tcp", "udp") for word in ("--listen", f"{name}={each}:0")]
     return start(run, *options, expected=2 * len(NAMES))
 
@@ -65,6 +74,10 @@ class Service:
 
     host: str
     ports: dict[tuple[str, str], int]
+
+    def names(self) -> list[str]:
+        """The protocols that there are."""
+        return list(dict.fromkeys(name for name, _ in self.ports))
 
     def connect(self, name: str) -> socket.socket:
         """Connect to a protocol."""

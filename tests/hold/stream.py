@@ -6,14 +6,18 @@ import contextlib
 import fcntl
 import os
 import socket
+import subprocess
 import sys
 import termios
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from tests.hold.clients import (
     IPV4,
     Pings,
+    answers,
     connect,
     in_threads,
     ping,
@@ -21,14 +25,24 @@ from tests.hold.clients import (
     send_all_and_shut,
 )
 from tests.hold.kernel import connection
-from tests.hold.promise import Broken, kept, promise
+from tests.hold.promise import KEEPS, Broken, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
 
-__all__ = ["dead_reader", "half_close", "never_reading", "slow_reader", "stuck_end_of_file"]
+__all__ = [
+    "dead_reader",
+    "half_close",
+    "never_reading",
+    "never_reading_crowd",
+    "slow_reader",
+    "stuck_end_of_file",
+]
 
 MB = 1_000_000
 MIB = 1024 * 1024
+
+#: Clients of a crowd that never reads, and how much all of them may cost.
+CROWD, CROWD_MEMORY = 500, 128 * MIB
 
 
 @promise(
@@ -36,6 +50,8 @@ MIB = 1024 * 1024
     "half-close: 100 clients send 8 MB each, shut down and read late; 200 send a word and shut down",
     deadline=90,
     stock=r"^\d\d?/100 equal",
+    xinetd=KEEPS,
+    unguarded=r"^\d\d?/100 equal",
 )
 def half_close(run: Run) -> str:
     """Everything that was sent before the end of file comes back whole."""
@@ -76,6 +92,8 @@ def half_close(run: Run) -> str:
     "a client that sends and never reads costs at most 1 MiB and does not slow others",
     deadline=60,
     stock=r"^\+\d{2,}\.\d MiB",
+    xinetd=KEEPS,
+    unguarded=r"^\+\d{2,}\.\d MiB",
 )
 def never_reading(run: Run) -> str:
     """Memory is measured all the while; others are pinged before and meanwhile."""
@@ -115,9 +133,67 @@ def never_reading(run: Run) -> str:
 
 
 @promise(
+    "T11-crowd",
+    f"{CROWD} clients that send and never read cost at most 128 MiB, do not slow others, and are cut off at their time, to a second",
+    deadline=90,
+    unguarded=r"^\+\d{3,} MiB",
+)
+def never_reading_crowd(run: Run) -> str:
+    """They send for 10 seconds with --long, else for 4; a little later the stall timeout ends them all."""
+    seconds, timeout = (10, 12) if run.long else (4, 6)
+    server = run.serve("--max-per-source", str(CROWD + 100), "--stall-timeout", str(timeout))
+    _warm_up(server)
+    quiet = ping(IPV4, server.tcp, count=seconds * 150, interval=0.005)
+    before = highest = server.resident()
+    meanwhile: list[Pings] = []
+    run.step = f"{CROWD} that never read"
+    with _pouring(IPV4, server.tcp, CROWD, seconds, timeout + 3) as crowd:
+        over = time.monotonic() + seconds
+
+        def ping_meanwhile() -> None:
+            with contextlib.suppress(Broken):
+                meanwhile.append(
+                    ping(IPV4, server.tcp, count=10**6, interval=0.005, until=lambda: time.monotonic() > over)
+                )
+
+        pinging = threading.Thread(target=ping_meanwhile, daemon=True)
+        pinging.start()
+        while crowd.poll() is None:
+            highest = max(highest, server.resident())
+            # Without a bound, it would soon be this machine's memory that ends.
+            kept(highest - before <= CROWD_MEMORY, f"+{(highest - before) / MIB:.0f} MiB")
+            time.sleep(0.02)
+        pinging.join()
+        taken, ended, first, last, late = map(float, crowd.communicate()[0].split())
+    kept(meanwhile, "somebody who pinged meanwhile was not answered")
+    during = meanwhile[0]
+    figures = (
+        f"+{(highest - before) / MIB:.0f} MiB for {taken / MB:.0f} MB taken; {len(during.seconds)} pings meanwhile, 99 %"
+        f" {during.quantile(0.99) * 1e3:.2f} ms (quiet {quiet.quantile(0.99) * 1e3:.2f}); {ended:.0f} of {CROWD} cut off"
+        f" {first - timeout:+.2f} to {last - timeout:+.2f} s off {timeout} s after the last byte arrived (told to {late:.2f} s)"
+    )
+    # 5 ms: as above.
+    kept(during.quantile(0.99) <= 2 * quiet.quantile(0.99) + 0.005, figures)
+    kept(ended == CROWD and first >= timeout - 1 and last <= timeout + 1 + late, figures)
+    answers(server.tcp, server.udp)
+    return figures
+
+
+@contextlib.contextmanager
+def _pouring(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-P", str(Path(__file__).with_name("pour.py")), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@promise(
     "T11-close",
     "a connection that closes is aborted if its peer does not read for --stall-timeout seconds",
     deadline=40,
+    unguarded="still held",
 )
 def dead_reader(run: Run) -> str:
     """The server has read the end of file, and holds bytes that its peer will never take."""
@@ -133,6 +209,8 @@ def dead_reader(run: Run) -> str:
     "T11-slow",
     "a connection that closes is not aborted as long as its peer reads, however slowly",
     deadline=40,
+    stock=r"^read 40 kB .* got \d+ of",
+    unguarded=r"got \d+ of",
 )
 def slow_reader(run: Run) -> str:
     """With a close timeout of one second and a peer that reads ten times a second."""
@@ -155,6 +233,7 @@ def slow_reader(run: Run) -> str:
     "T11-stuck",
     "a client that sends all it can, half-closes and never reads is not held for ever",
     deadline=40,
+    unguarded="still held",
 )
 def stuck_end_of_file(run: Run) -> str:
     """Its end of file waits behind data that the server, out of room, does not read."""

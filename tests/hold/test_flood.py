@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.hold import flood, launch, service
 from tests.hold.clients import Pings
 from tests.hold.flood import ATTEMPTS, Flooded, small_floods
-from tests.hold.promise import Broken, as_it_must
-from tests.hold.run import Run
+from tests.hold.promise import Broken, as_is_known
+from tests.hold.run import Run, Subject
 from tests.hold.service import Lateness, NotServing, Server, lateness
 
 QUIET = Flooded(
@@ -73,8 +73,8 @@ class JudgementTests(SynchronousTestCase):
             stalled = replace(QUIET, stall=stall, timer=None)
 
             self.assertFalse(stalled.holds())
-            self.assertTrue(as_it_must(small_floods, f"empty: {stalled}"))
-        self.assertFalse(as_it_must(small_floods, f"empty: {QUIET}"))
+            self.assertTrue(as_is_known(small_floods, Subject.STOCK, f"empty: {stalled}"))
+        self.assertFalse(as_is_known(small_floods, Subject.STOCK, f"empty: {QUIET}"))
 
 
 class AttemptTests(SynchronousTestCase):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import re
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,16 +22,17 @@ from tests.hold.__main__ import PROMISES, main
 from tests.hold.clients import in_threads
 from tests.hold.datagram import sizes
 from tests.hold.kernel import Connection, connection, parse_connection
-from tests.hold.promise import Broken, Promise, Result, Skipped, kept, promise, select, summary
-from tests.hold.run import Run
+from tests.hold.promise import KEEPS, Broken, Promise, Result, Skipped, kept, promise, select, summary
+from tests.hold.run import Run, Subject
 from tests.hold.runner import execute
 from tests.hold.service import Listening, listening, trouble
+from tests.hold.unguarded import GUARDS
 
 
-def returning(figures: str, *, stock: str | None = None) -> Promise:
+def returning(figures: str, *, stock: str | None = None, xinetd: str | None = None) -> Promise:
     """A promise that is kept at once."""
 
-    @promise("X1", "something", deadline=5, stock=stock)
+    @promise("X1", "something", deadline=5, stock=stock, xinetd=xinetd)
     def keep(run: Run) -> str:
         return figures
 
@@ -142,12 +147,17 @@ class ResultTests(SynchronousTestCase):
         )
 
     def test_control(self) -> None:
-        """The line of a control says whether the stock server failed as it must."""
+        """The line of a control says who it is, and whether it came out as it must."""
         self.assertEqual(
-            ["T05 control fails as it must: 1/21", "T05 control does NOT fail as it must: 21/21"],
             [
-                str(Result("T05", "pass", "1/21", control=True)),
-                str(Result("T05", "fail", "21/21", control=True)),
+                "T05 stock Twisted, as it must: 1/21",
+                "T05 without its guard, NOT as it must: 21/21",
+                "T05 xinetd, skip: not installed",
+            ],
+            [
+                str(Result("T05", "pass", "1/21", Subject.STOCK)),
+                str(Result("T05", "fail", "21/21", Subject.UNGUARDED)),
+                str(Result("T05", "skip", "not installed", Subject.XINETD)),
             ],
         )
 
@@ -171,7 +181,7 @@ class SelectTests(SynchronousTestCase):
 
     def test_number(self) -> None:
         """A number means every promise of that number, in any case."""
-        self.assertEqual(["T11-memory", "T11-close", "T11-slow", "T11-stuck"], self.names("t11"))
+        self.assertEqual(["T11-memory", "T11-crowd", "T11-close", "T11-slow", "T11-stuck"], self.names("t11"))
 
     def test_word(self) -> None:
         """A whole name means that promise alone."""
@@ -189,9 +199,9 @@ class SelectTests(SynchronousTestCase):
 class ExecuteTests(SynchronousTestCase):
     """How a promise is judged."""
 
-    def outcome(self, each: Promise, *, control: bool = False) -> tuple[str, str]:
+    def outcome(self, each: Promise, subject: Subject = Subject.SERVICE) -> tuple[str, str]:
         """Outcome and figures, without the time that was taken."""
-        result = execute(each, control=control)
+        result = execute(each, subject)
         return result.outcome, result.figures.rpartition(", ")[0]
 
     def test_kept(self) -> None:
@@ -246,19 +256,75 @@ class ExecuteTests(SynchronousTestCase):
         """A control passes by breaking the promise in the way that is known of the stock server."""
         each = raising(Broken("1/21 answered"), stock=r"^1/21")
 
-        self.assertEqual(("pass", "1/21 answered"), self.outcome(each, control=True))
+        self.assertEqual(("pass", "1/21 answered"), self.outcome(each, Subject.STOCK))
 
     def test_control_fails_otherwise(self) -> None:
         """A control that breaks the promise in another way proves nothing."""
         each = raising(Broken("nobody listens"), stock=r"^1/21")
 
-        self.assertEqual(("fail", "nobody listens"), self.outcome(each, control=True))
+        self.assertEqual(("fail", "nobody listens"), self.outcome(each, Subject.STOCK))
 
     def test_control_keeps(self) -> None:
         """A control that keeps the promise shows that the test cannot fail."""
         each = returning("21/21", stock=r"^1/21")
 
-        self.assertEqual(("fail", "stock Twisted keeps it: 21/21"), self.outcome(each, control=True))
+        self.assertEqual(("fail", "keeps it: 21/21"), self.outcome(each, Subject.STOCK))
+
+    def test_control_may_keep(self) -> None:
+        """Where it is known of a control that it keeps the promise, it must."""
+        self.patch(shutil, "which", lambda name: name)
+        each = returning("21/21", xinetd=KEEPS)
+
+        self.assertEqual(("pass", "keeps it: 21/21"), self.outcome(each, Subject.XINETD))
+
+    def test_control_missing(self) -> None:
+        """A control that is not installed is skipped."""
+        self.patch(shutil, "which", lambda name: None)
+        each = returning("21/21", xinetd=KEEPS)
+
+        self.assertEqual("skip", execute(each, Subject.XINETD).outcome)
+
+    def test_unguarded(self) -> None:
+        """What is started without a guard is told which one, and nothing is told so afterwards."""
+
+        @promise("X1", "something", deadline=5, unguarded=r"without=X1$")
+        def says(run: Run) -> str:
+            raise Broken(service.twistd()[-1])
+
+        self.assertEqual("pass", execute(says, Subject.UNGUARDED).outcome)
+        self.assertIsNone(service.without())
+
+
+class GuardTests(SynchronousTestCase):
+    """What is switched off in the service."""
+
+    def test_every_guard_has_a_promise(self) -> None:
+        """Each promise that knows what the service does without its guard has one, and no guard is left over."""
+        self.assertEqual({each.name for each in PROMISES if Subject.UNGUARDED in each.known}, set(GUARDS))
+
+    def test_every_promise_has_a_guard(self) -> None:
+        """T01 to T26 all show that they can fail."""
+        numbered = {each.name for each in PROMISES if re.match(r"T(0[1-9]|1\d|2[0-6])\b", each.name)}
+
+        self.assertEqual(set(), numbered - set(GUARDS))
+
+    def test_guards_are_there(self) -> None:
+        """Each can be switched off in the service as it is now, in a process of its own."""
+        switch = "import sys; from tests.hold.unguarded import switch_off; switch_off(sys.argv[1])"
+
+        def problem(name: str) -> str:
+            process = subprocess.run(
+                [sys.executable, "-c", switch, name],
+                cwd=Path(__file__).parents[2],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            return process.stderr
+
+        names = sorted(GUARDS)
+        problems = in_threads(lambda number: problem(names[number]), count=len(names), at_once=4)
+        self.assertEqual({}, {name: said for name, said in zip(names, problems, strict=True) if said})
 
 
 class MainTests(SynchronousTestCase):
@@ -281,13 +347,14 @@ class MainTests(SynchronousTestCase):
         self.assertEqual((0, len(PROMISES)), (code, len(out.splitlines())))
 
     def test_list_controls(self) -> None:
-        """--control --list prints those that stock Twisted must break."""
-        _, out, _ = self.run_main("--control", "--list")
+        """--control stock --list prints those of which it is known how stock Twisted comes out, and so for xinetd."""
+        for name, subject in command.CONTROLS.items():
+            _, out, _ = self.run_main("--control", name, "--list")
 
-        self.assertEqual(
-            {"T01", "T11-memory", "T03", "T05", "T16", "T20", "T23", "T24-hostile", "T24-flood", "T24-sinks"},
-            {line.split()[0] for line in out.splitlines()},
-        )
+            listed = {line.split()[0] for line in out.splitlines()}
+            self.assertEqual({each.name for each in PROMISES if subject in each.known}, listed)
+            self.assertLessEqual({"T01", "T03", "T05", "T11-memory", "T13", "T14", "T20", "T22"}, listed)
+            self.assertNotIn("T28", listed)
 
     def test_unknown_promise(self) -> None:
         """A promise that there is not is a usage error of one line."""
@@ -297,10 +364,10 @@ class MainTests(SynchronousTestCase):
 
     def test_no_control(self) -> None:
         """A promise that has no control cannot be run with one."""
-        code, _, err = self.run_main("--control", "T28")
+        code, _, err = self.run_main("--control", "stock", "T28")
 
         self.assertEqual(
-            (64, "tests.hold: T28: no such promise with a control; --list lists them\n"), (code, err)
+            (64, "tests.hold: T28: no such promise for stock Twisted; --list lists them\n"), (code, err)
         )
 
     def test_no_uvloop(self) -> None:
@@ -321,7 +388,7 @@ class MainTests(SynchronousTestCase):
         """--long reaches the promise."""
         asked: list[bool] = []
 
-        def keep(each: Promise, *, control: bool, long: bool) -> Result:
+        def keep(each: Promise, subject: Subject, *, long: bool) -> Result:
             asked.append(long)
             return Result(each.name, "pass", "")
 

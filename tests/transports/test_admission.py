@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -100,6 +101,20 @@ class DoorTests(DoorCase):
             self.assertRaises(ConnectionResetError, client.recv, 1)
 
         self.assertEqual((2, []), (len(self.door.asked), factory.built))
+
+    def test_whoever_cannot_be_reset_is_closed_all_the_same(self) -> None:
+        """In good order then; that the system did not want it otherwise is no mistake of ours."""
+
+        def deny(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "a security module's")
+
+        port = self.open(EchoFactory(), places=0)
+        client = socket.create_connection(("127.0.0.1", port.getHost().port), 5)
+        self.addCleanup(client.close)
+        self.patch(socket.socket, "setsockopt", deny)
+        port.doRead()
+
+        self.assertEqual(b"", client.recv(1))
 
     def test_without_a_door_everybody_may(self) -> None:
         """And nobody has a ticket."""

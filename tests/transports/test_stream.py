@@ -327,6 +327,46 @@ class ClosingTests(StreamCase):
         self.assertIsNotNone(factory.built[0].lost)
         self.assertEqual(port.aborts, {"stall-timeout": 1})
 
+    def test_a_long_time_is_exact_to_a_second(self) -> None:
+        """It begins when the peer last took something, whenever that was; a tenth of five minutes would be half a minute."""
+        port = self.open_port(RecorderFactory())
+        client, transport = self.connect(port)
+        transport.stall_timeout = 300.0
+        self.fill(transport)
+        for since_look in (0.1, 0.9):
+            self.reactor.pump([since_look])
+            delivered = transport._delivered()
+            while transport._delivered() == delivered:
+                client.recv(100_000)
+            self.reactor.pump([1 - since_look])
+            self.reactor.pump([0.125] * 8 * 298)
+            self.assertTrue(transport.connected)
+        self.reactor.pump([0.125] * 8 * 2)
+
+        self.assertEqual(port.aborts, {"stall-timeout": 1})
+
+    def test_a_busy_service_is_as_exact(self) -> None:
+        """Each look is late then, but not each later than the one before."""
+        port = self.open_port(RecorderFactory())
+        _, transport = self.connect(port)
+        transport.stall_timeout = 100.0
+        self.fill(transport)
+        self.reactor.pump([1.4] * 73)
+
+        self.assertEqual(port.aborts, {"stall-timeout": 1})
+
+    def test_time_in_which_we_did_not_run_is_nobody_s_fault(self) -> None:
+        """A peer could take nothing while we were stopped: it has its time afterwards."""
+        port = self.open_port(RecorderFactory())
+        _, transport = self.connect(port)
+        self.fill(transport)
+        self.reactor.advance(3600)
+        self.wait(STALL_TIMEOUT * 0.7)
+        self.assertTrue(transport.connected)
+        self.wait(STALL_TIMEOUT * 0.2)
+
+        self.assertEqual(port.aborts, {"stall-timeout": 1})
+
     def test_a_slow_reader_is_left_alone(self) -> None:
         """A slow peer is not a dead one: every byte it takes buys it another timeout."""
         factory = RecorderFactory()
