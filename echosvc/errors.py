@@ -18,6 +18,8 @@ from typing import ClassVar
 
 __all__ = [
     "AddressNotAvailable",
+    "AlreadyRunning",
+    "CannotStart",
     "ConnectionEnded",
     "ConnectionFailed",
     "EchoLost",
@@ -40,6 +42,7 @@ __all__ = [
     "PeerError",
     "PortInUse",
     "Refused",
+    "StartNotPermitted",
     "UserError",
 ]
 
@@ -58,6 +61,8 @@ class ExitCode(IntEnum):
     """The host name has no address (EX_NOHOST)."""
     UNAVAILABLE = 69
     """Client: the connection or port was refused. Daemon: the port is in use (EX_UNAVAILABLE)."""
+    SOFTWARE = 70
+    """No worker comes to serve, whatever the reason; the log has it (EX_SOFTWARE)."""
     SYSTEM = 71
     """The system refused: no such local address, out of descriptors (EX_OSERR)."""
     OUTPUT = 74
@@ -352,6 +357,32 @@ class ListenNotPermitted(ListenError):
 
 class AddressNotAvailable(ListenError):
     """The address is not one of this machine's."""
+
+
+class CannotStart(LocalError):
+    """The service cannot be started, although everything it listens on could be opened.
+
+    Args:
+        what: What was to be done: an option as typed, for example ``--pidfile /run/echosvc.pid``.
+        problem: What the system says, and the way out.
+    """
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(f"{what}: {problem}")
+        self.what = what
+        self.problem = problem
+
+
+class AlreadyRunning(CannotStart):
+    """The pidfile names a process that runs."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class StartNotPermitted(CannotStart):
+    """It needs a right that this process does not have."""
+
+    exit_code = ExitCode.PERMISSION
 
 
 def _excerpt(data: bytes) -> str:

@@ -7,37 +7,44 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import platform
 import re
 import sys
 import time
 from typing import Any, ClassVar, Literal, NoReturn
 
+import attrs
 from twisted.application.service import IService
 from twisted.copyright import version as twisted_version
 from twisted.python import usage
 
 from echosvc import __version__
-from echosvc.admission import GateSettings, read_networks
+from echosvc.admission import read_networks
 from echosvc.errors import EchosvcError, InvalidListener, InvalidOption, UserError
 from echosvc.listeners import Endpoint, Internet, ListenerSettings, parse_endpoint
 from echosvc.listeners.grammar import check_interface
 from echosvc.service import open_service
+from echosvc.service.launching import guard
+from echosvc.service.notify import Notifier
+from echosvc.service.preflight import check_twistd
 from echosvc.settings import Settings, read_config
+from echosvc.settings.admin import admin_option
 from echosvc.settings.options import (
     DOOR_OPTIONS,
     GATE_OPTIONS,
     SCREEN_OPTIONS,
+    SERVICE_OPTIONS,
     door_settings,
     gate_settings,
     screen_settings,
+    service_settings,
 )
+from echosvc.settings.parameters import DEFAULT_PORT, PARAMETERS
 from echosvc.settings.values import number, port, seconds
+from echosvc.workers import open_workers
 
 __all__ = ["DEFAULT_PORT", "Options", "makeService"]
-
-#: Port 7 (RFC 862) needs privileges; 8007 is as near as an ordinary user comes.
-DEFAULT_PORT = "8007"
 
 _HELP = """\
 Serves echo (RFC 862) over TCP and UDP: every byte and every datagram goes back where it came from.
@@ -61,7 +68,7 @@ Then:
 Endpoints: tcp:PORT, udp:PORT, unix:PATH, unixgram:PATH, tls:PORT:cert=FILE:key=FILE, systemd:name=NAME,
 haproxy:ENDPOINT, and what Twisted knows. An IPv6 address goes in brackets: tcp:8080:interface=[::1]
 
-Exit codes: 0 stopped by SIGTERM, 64 usage, 69 port in use, 71 no such address or other system error,
+Exit codes: 0 stopped by SIGTERM, 64 usage, 69 port in use, 70 no worker serves, 71 no such address or other system error,
 77 not permitted, 78 the configuration file is wrong."""
 
 
@@ -74,72 +81,11 @@ class Options(usage.Options):
 
     synopsis = "[options]"
 
-    optParameters: ClassVar[list[list[object]]] = [
-        [
-            "port",
-            "p",
-            None,
-            f"Port of echo, TCP and UDP; 0 takes one free number for both. Default: {DEFAULT_PORT}.",
-        ],
-        ["tcp-port", None, None, "Another port for TCP; 'off' leaves TCP out."],
-        ["udp-port", None, None, "Another port for UDP; 'off' leaves UDP out."],
-        ["backlog", None, "1024", "TCP connections that may wait to be accepted."],
-        ["rcvbuf", None, str(4 * 1024 * 1024), "Bytes of datagrams that may wait to be read."],
-        [
-            "stall-timeout",
-            None,
-            "300",
-            "Seconds after which a connection is aborted whose peer takes nothing of what waits for it.",
-        ],
-        [
-            "idle-timeout",
-            None,
-            None,
-            "Seconds without a byte after which a connection is ended, or off. Default: 3600.",
-        ],
-        [
-            "lifetime",
-            None,
-            None,
-            "Seconds after which a connection is ended in any case, or off. Default: off.",
-        ],
-        [
-            "max-connections",
-            None,
-            None,
-            "Connections at once, of all listeners together. Default: 65536, or what descriptors allow.",
-        ],
-        [
-            "max-per-source",
-            None,
-            None,
-            "Of them, from one IPv4 address or IPv6 /64. Default: three quarters.",
-        ],
-        ["accept-rate", None, None, "Connections that may come in a second. Default: any number."],
-        ["accept-rate-per-source", None, None, "Of them, from one source. Default: three quarters."],
-        [
-            "datagram-rate",
-            None,
-            None,
-            "UDP: datagrams let in in a second from one source, or off. Default: 10000.",
-        ],
-        ["datagram-burst", None, None, "UDP: of them, at once. Default: a second's worth."],
-        [
-            "datagram-rate-total",
-            None,
-            None,
-            "UDP: datagrams let in in a second from all sources, or off. Default: 200000.",
-        ],
-        [
-            "low-ports",
-            None,
-            None,
-            "UDP: source ports below 1024 that may ask all the same, for example 862,2049.",
-        ],
-        ["config", "c", None, "TOML file that says what to listen on; `echosvc config show` writes one."],
-    ]
+    optParameters: ClassVar[list[list[object]]] = PARAMETERS
 
     settings: Settings
+    #: Certificates, keys and so on are read now, so that what is wrong with them is said now.
+    reads_files = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,11 +146,33 @@ class Options(usage.Options):
             SystemExit: With `ExitCode.USAGE`.
         """
         try:
+            self.understand(options)
+            if self.parent is not None:
+                check_twistd(self.parent)
+        except EchosvcError as problem:
+            _exit(problem)
+
+    def understand(self, options: list[str] | None) -> None:
+        """Parse.
+
+        Raises:
+            UserError: Something is wrong.
+        """
+        self._given_options = None if options is None else list(options)
+        try:
             super().parseOptions(options)
         except usage.UsageError as problem:
-            _exit(UserError(self._better(str(problem))))
-        except UserError as problem:
-            _exit(problem)
+            raise UserError(self._better(str(problem))) from None
+
+    def again(self) -> Settings:
+        """Understand the same options once more: the files that they name may say something else by now.
+
+        Raises:
+            UserError: Something is wrong now.
+        """
+        fresh = Options()
+        fresh.understand(self._given_options)
+        return fresh.settings
 
     def postOptions(self) -> None:
         """Check every value and make the settings.
@@ -223,11 +191,13 @@ class Options(usage.Options):
             "screen": screen_settings(self._given(*SCREEN_OPTIONS)),
         }
         listeners = [self._listener(each, limits) for each in self._listens]
-        gate = gate_settings(self._given(*GATE_OPTIONS), GateSettings())
+        said = Settings(listeners=())
+        gate = gate_settings(self._given(*GATE_OPTIONS), said.gate)
+        service = service_settings(self._given(*SERVICE_OPTIONS))
         if self["config"] is not None:
-            said = read_config(self["config"])
+            said = read_config(self["config"], files=self.reads_files)
             gate = gate_settings(self._given(*GATE_OPTIONS), said.gate)
-            listeners += said.listeners
+        listeners += said.listeners
         echo = self._echo(limits, needed=not listeners)
         unused = (
             [] if echo or self._listens else [*self._networks, *self._given(*DOOR_OPTIONS, *SCREEN_OPTIONS)]
@@ -236,7 +206,8 @@ class Options(usage.Options):
             raise UserError(
                 f"--{unused[0]} is for --port and --listen; a file says it in [[listener]] or [defaults]"
             )
-        self.settings = Settings(listeners=(*echo, *listeners), gate=gate)
+        admin = admin_option(self["admin"], said.admin)
+        self.settings = attrs.evolve(said, listeners=(*echo, *listeners), gate=gate, admin=admin, **service)
 
     def _given(self, *names: str) -> dict[str, str]:
         return {name: self[name] for name in names if self[name] is not None}
@@ -332,9 +303,18 @@ def makeService(options: Options) -> IService:
     reactor: Any = installed
     reactor.seconds = time.monotonic  # timers must not follow a clock that somebody sets
     try:
-        return open_service(options.settings, reactor)
+        opener = open_workers if options.settings.workers else open_service
+        service = opener(
+            options.settings,
+            reactor,
+            reread=options.again if options["config"] is not None else None,
+            notifier=Notifier(reactor, os.environ),
+        )
     except EchosvcError as problem:
         _exit(problem)
+    if options.parent is not None:
+        guard(service, options.parent)
+    return service
 
 
 def _exit(problem: EchosvcError) -> NoReturn:

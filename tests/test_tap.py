@@ -19,10 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc import __version__
 from echosvc.admission import DoorSettings, GateSettings, Limits
-from echosvc.errors import ExitCode
+from echosvc.errors import ExitCode, UserError
 from echosvc.listeners import Foreign, Inherited, Internet, ListenerSettings, TLSSettings, UnixSocket
 from echosvc.settings import read_config
 from echosvc.tap import Options, makeService
+from echosvc.workers import WorkersService
 from tests.certificates import Authority
 from tests.doubles import udp_socket
 from tests.settings.cases import ConfigCase
@@ -339,6 +340,50 @@ class AdmissionTests(ConfigCase, OptionsCase):
         ):
             self.assertEqual(f"{option} {value}: {remedy}", self.refuse(option, value))
             self.assertIn(option, self.refuse("--config", "/none", option, value))
+
+    def test_workers(self) -> None:
+        """A number, or one for each processor; an option before the file."""
+        path = self.file('[service]\nworkers = 3\n[[listener]]\nprotocol = "time"\nendpoint = "udp:37"')
+
+        self.assertEqual(0, self.parse().settings.workers)
+        self.assertEqual("auto", self.parse("--workers", "auto").settings.workers)
+        self.assertEqual(3, self.parse("--config", path).settings.workers)
+        self.assertEqual(2, self.parse("--config", path, "--workers", "2").settings.workers)
+        self.assertEqual(
+            "--workers many: must be a number from 0 to 256, or auto", self.refuse("--workers", "many")
+        )
+
+    def test_workers_are_another_service(self) -> None:
+        """It holds the sockets, and starts nothing before it is started."""
+        service: Any = makeService(self.parse("--port", "0", "--interface", "127.0.0.1", "--workers", "2"))
+        self.addCleanup(service.stopService)
+
+        self.assertIsInstance(service, WorkersService)
+
+    def test_grace(self) -> None:
+        """How long connections have to finish: ten seconds, what a file says, or what the command line says."""
+        path = self.file('[service]\ngrace = 3\n[[listener]]\nprotocol = "time"\nendpoint = "udp:37"')
+
+        self.assertEqual(10.0, self.parse().settings.grace)
+        self.assertEqual(0.5, self.parse("--grace", "0.5").settings.grace)
+        self.assertEqual(3.0, self.parse("--config", path).settings.grace)
+        self.assertEqual(0.0, self.parse("--config", path, "--grace", "0").settings.grace)
+        self.assertEqual(
+            "--grace soon: must be a number of seconds, for example 30; 0 waits for nobody",
+            self.refuse("--grace", "soon"),
+        )
+
+    def test_again(self) -> None:
+        """The same options are understood anew; what a file says by now counts, and the options are as they were."""
+        path = self.file('[[listener]]\nprotocol = "time"\nendpoint = "udp:37"')
+        options = self.parse("--config", path, "--grace", "7")
+        Path(path).write_text('[[listener]]\nprotocol = "time"\nendpoint = "udp:38"')
+        again = options.again()
+
+        self.assertEqual((7.0, Internet("udp", 38)), (again.grace, again.listeners[0].place))
+        self.assertEqual(Internet("udp", 37), options.settings.listeners[0].place)
+        Path(path).write_text("nonsense")
+        self.assertRaises(UserError, options.again)
 
     def test_wrong_networks(self) -> None:
         """Each is refused, and so is a file with a wrong one in it."""

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -97,9 +97,24 @@ class Gate:
                 takes a place.
         """
         quota = Quota(settings.limits, self._seconds) if settings.limits != Limits() else None
+        self._doors = [each for each in self._doors if not each.is_closed or each.tickets()]
         door = Door(self, quota, settings, access, proxied=proxied)
         self._doors.append(door)
         return door
+
+    def connections(self) -> list[Any]:
+        """Tell which connections are in, but for those of which only the number is known (`quota.count`)."""
+        return [connection for door in self._doors for connection in door.connections()]
+
+    def change(self, limits: Limits, *, max_queued: int) -> None:
+        """Keep other limits from now on. Nobody who is in is thrown out for that, and everybody counts."""
+        quota = Quota(limits, self._seconds)
+        for door in self._doors:
+            for ticket in door.tickets():
+                quota.add(ticket.source)
+            door.quotas[-1] = quota
+        self.quota = quota
+        self._max_queued = max_queued
 
     def stop(self) -> None:
         """Look at nobody any more, until the next connection comes."""
@@ -126,6 +141,7 @@ class Gate:
         _, its_door, member, connection = min(found, key=itemgetter(0))
         member.deadline = self.now + PATIENCE  # it is on its way out
         its_door.counts[EVICTED_IDLE] += 1
+        connection.why = EVICTED_IDLE
         connection.abortConnection()
         return True
 
@@ -164,6 +180,7 @@ class Gate:
             _, queued, ticket, connection = found.pop()
             ticket.count(MEMORY)
             self.waiting.discard(ticket)
+            connection.why = MEMORY
             connection.abortConnection()
             total -= queued
 
@@ -174,6 +191,7 @@ class Door:
     Attributes:
         counts: How many were refused, or ended early, by reason.
         access: Who may connect. Another list may be put in its place.
+        is_closed: Nobody comes in here any more; it is forgotten when all have left.
         sweep: Knows who has come in here and how long it may stay.
     """
 
@@ -187,6 +205,7 @@ class Door:
         proxied: bool,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.is_closed = False
         self.access = access
         self.gate = gate
         self.quotas = [gate.quota] if quota is None else [quota, gate.quota]
@@ -220,6 +239,31 @@ class Door:
         if self.gate.timer is None:
             self.gate.wake()
         return ticket
+
+    def moved(self) -> tuple[int, int]:
+        """Tell how many bytes those who are in have sent, and been sent, so far."""
+        bytes_in = bytes_out = 0
+        for each in self.connections():
+            bytes_in += each.bytes_in
+            bytes_out += each.bytes_out
+        return bytes_in, bytes_out
+
+    def queued(self) -> int:
+        """Tell how many bytes wait in our own memory to be sent to those who are in."""
+        return sum(
+            cast("Queueing", each.connection).queued()
+            for each in self.gate.waiting
+            if each.door is self and each.connection is not None
+        )
+
+    def tickets(self) -> list[Ticket]:
+        """Tell who is in."""
+        members: list[Any] = self.sweep.members()
+        return members
+
+    def connections(self) -> list[Any]:
+        """Tell which connections are in, but for those of which nothing is known but that they are."""
+        return [each.connection for each in self.tickets() if each.connection is not None]
 
     def refuses_client(self, host: str, source: bytes) -> str | None:
         """Tell why a client may not come in; None if it may, as far as its address is concerned."""
@@ -275,6 +319,8 @@ class Ticket(Member):
         source = door.gate.sources.key_of_host(peer.host)
         if reason := door.refuses_client(peer.host, source):
             door.counts[reason] += 1
+            if self.connection is not None:
+                self.connection.why = reason
             return False
         self.source = source
         for quota in door.quotas:

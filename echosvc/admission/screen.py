@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 import attrs
@@ -96,6 +97,15 @@ class Screens:
         self._own_ports = tuple(own_ports)
         self._seconds = seconds
         self._sources = sources or Sources()
+        self._made: list[tuple[weakref.ref[DatagramScreen], ScreenSettings]] = []
+
+    def change(self, own_ports: Iterable[int]) -> None:
+        """Have every screen know other ports as our own: listeners were opened, or removed."""
+        self._own_ports = tuple(own_ports)
+        self._made = [(screen, settings) for screen, settings in self._made if screen() is not None]
+        for reference, settings in self._made:
+            if (screen := reference()) is not None:
+                screen.use_rules(Rules(self._own_ports, settings.low_ports))
 
     def screen(
         self,
@@ -124,7 +134,7 @@ class Screens:
             rate = Rate(each, burst, self._seconds, reasons[0])
         if total:
             everyone = Everyone(total, total, self._seconds, reasons[1])
-        return DatagramScreen(
+        made = DatagramScreen(
             Rules(self._own_ports, settings.low_ports),
             access,
             self._sources,
@@ -133,6 +143,8 @@ class Screens:
             newcomers=Everyone(NEWCOMERS, NEWCOMERS_AT_ONCE, self._seconds, NEWCOMER_RATE),
             local=everyone if answer_rate is not None else None,
         )
+        self._made.append((weakref.ref(made), settings))
+        return made
 
 
 class DatagramScreen:
@@ -168,6 +180,11 @@ class DatagramScreen:
         self._local = FREE if local is None else Allowance(b"", None, local)
         self._envelopes: Recent[Hashable, Verdict] = Recent(_REMEMBERED)
         self._allowances: Recent[bytes, Verdict] = Recent(_REMEMBERED)
+
+    def use_rules(self, rules: Rules) -> None:
+        """Go by other rules from now on. Everybody's tokens stay what they are."""
+        self._rules = rules
+        self._envelopes = Recent(_REMEMBERED)
 
     def use(self, access: AccessList) -> None:
         """Go by another access list from now on. Everybody's tokens stay what they are."""

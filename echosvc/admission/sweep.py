@@ -45,10 +45,12 @@ class Connection(Protocol):
     Attributes:
         bytes_in: Bytes read so far.
         bytes_out: Bytes sent so far.
+        why: Set to the reason before it is ended.
     """
 
     bytes_in: int
     bytes_out: int
+    why: str | None
 
     def end(self) -> None:
         """Close when everything is sent."""
@@ -110,6 +112,10 @@ class Sweep:
         """Look at it no more; it must have been added."""
         member.part.remove(member)
 
+    def members(self) -> list[Member]:
+        """Tell who is looked at."""
+        return [member for part in self._parts for member in part]
+
     def look(self, now: float) -> None:
         """Look at the next eighth of the connections. To be called every `TICK` seconds.
 
@@ -166,4 +172,5 @@ class Sweep:
     def _end(self, member: Member, connection: Connection, now: float, reason: str) -> None:
         self._ended[reason] += 1
         member.deadline = now + PATIENCE
+        connection.why = reason
         connection.end()

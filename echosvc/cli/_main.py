@@ -12,6 +12,7 @@ import click
 from echosvc import __version__
 from echosvc.cli._output import complain, occupy_closed_descriptors
 from echosvc.cli.config import config
+from echosvc.cli.health import health
 from echosvc.cli.ping import ping
 from echosvc.cli.protocols import protocols
 from echosvc.cli.talk import talk
@@ -31,6 +32,7 @@ def _commands() -> None:
 
 _commands.add_command(talk)
 _commands.add_command(ping)
+_commands.add_command(health)
 _commands.add_command(config)
 _commands.add_command(protocols)
 

@@ -7,7 +7,7 @@ import click
 from echosvc.cli._output import Output, complain
 from echosvc.errors import ExitCode, InvalidConfig, UserError
 
-__all__ = ["config"]
+__all__ = ["ForTwistd", "config"]
 
 
 @click.group()
@@ -39,7 +39,7 @@ def check(context: click.Context, file: str) -> None:
     Output().line(f"{file}: good; {len(listeners)} listener{'s' * (len(listeners) != 1)}")
 
 
-class _ForTwistd(click.Command):
+class ForTwistd(click.Command):
     """A command whose arguments are options of twistd's: which of them belong together only its own parser knows."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -47,7 +47,7 @@ class _ForTwistd(click.Command):
         return super().parse_args(ctx, args if args in (["-h"], ["--help"]) else ["--", *args])
 
 
-@config.command("show", cls=_ForTwistd)
+@config.command("show", cls=ForTwistd)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def show_settings(options: tuple[str, ...]) -> None:
     """Write the settings that OPTIONS of `twistd echosvc` mean, defaults included, as a configuration file.

@@ -1,7 +1,8 @@
 """From a description to something that listens."""
 
 from echosvc.listeners.grammar import Endpoint, format_endpoint, parse_endpoint
-from echosvc.listeners.opening import AnyListener, check_listeners, open_listeners
+from echosvc.listeners.listener import Listener
+from echosvc.listeners.opening import AnyListener, adopt_listeners, check_listeners, open_listeners, succeed
 from echosvc.listeners.settings import (
     Foreign,
     Inherited,
@@ -17,11 +18,14 @@ __all__ = [
     "Foreign",
     "Inherited",
     "Internet",
+    "Listener",
     "ListenerSettings",
     "TLSSettings",
     "UnixSocket",
+    "adopt_listeners",
     "check_listeners",
     "format_endpoint",
     "open_listeners",
     "parse_endpoint",
+    "succeed",
 ]

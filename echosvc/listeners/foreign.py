@@ -20,9 +20,11 @@ from echosvc.listeners.layers import Layers
 from echosvc.listeners.listener import describe
 from echosvc.listeners.settings import Foreign, ListenerSettings
 from echosvc.listeners.sockets import explain
+from echosvc.observe import ListenerSnapshot
 from echosvc.protocols import WireProtocol
 from echosvc.transports import display
 from echosvc.transports.admission import Ticket
+from echosvc.transports.ends import CLOSED, FAILED, why_ended
 
 __all__ = ["ForeignListener"]
 
@@ -33,17 +35,19 @@ _log = Logger(namespace="echosvc")
 class _Counted:
     """Counts connections on their way to a factory, and asks the door about them.
 
-    Around a protocol it would hide half-close. So the door is told of the end of a connection by the protocol's own method,
-    on that one object.
+    Around a protocol it would hide half-close. So the door is told of the end of a connection by the transport's own method,
+    on that one object: not by the protocol's, in whose place a PROXY header puts another.
 
     Attributes:
         connections: How many have come.
+        ended: How many of them have ended, by reason.
         door: Decides who may come in; None for everybody.
     """
 
     def __init__(self, factory: IProtocolFactory) -> None:
         self._factory = factory
         self.connections = 0
+        self.ended: Counter[str] = Counter()
         self.door: Door | None = None
         self.doStart = factory.doStart
         self.doStop = factory.doStop
@@ -57,28 +61,34 @@ class _Counted:
         try:
             protocol = self._factory.buildProtocol(addr)
         except BaseException:
-            _leave(ticket)
+            self._end(ticket, FAILED)
             raise
         if protocol is None:
-            _leave(ticket)
-        elif ticket is not None:
-            _leave_at_the_end(ticket, protocol)
+            self._end(ticket, CLOSED)
+        else:
+            self._tell_of_the_end(ticket, protocol)
         return protocol
 
+    def _tell_of_the_end(self, ticket: Ticket | None, protocol: Any) -> None:
+        make = protocol.makeConnection
 
-def _leave(ticket: Ticket | None) -> None:
-    if ticket is not None:
-        ticket.leave()
+        def make_connection(transport: Any) -> Any:
+            lost = transport.connectionLost
 
+            def connection_lost(*reason: Any) -> Any:
+                self._end(ticket, why_ended(*reason) if reason else CLOSED)
+                return lost(*reason)
 
-def _leave_at_the_end(ticket: Ticket, protocol: Any) -> None:
-    lost = protocol.connectionLost
+            transport.connectionLost = connection_lost
+            transport.ticket = ticket  # a PROXY header asks whether the client may come in that it announces
+            return make(transport)
 
-    def connection_lost(*reason: Any) -> Any:
-        ticket.leave()
-        return lost(*reason)
+        protocol.makeConnection = make_connection
 
-    protocol.connectionLost = connection_lost
+    def _end(self, ticket: Ticket | None, why: str) -> None:
+        self.ended[why] += 1
+        if ticket is not None:
+            ticket.leave()
 
 
 class ForeignListener:
@@ -152,6 +162,21 @@ class ForeignListener:
         proxied = self.settings.proxy is not None
         self._factory.door = gate.door(self.settings.door, self._access, proxied=proxied)
 
+    def listening(self) -> Deferred[bool]:
+        """Tell whether it answers.
+
+        Returns:
+            Fires when that is known: some endpoints need a while, and may still fail.
+        """
+        known: Deferred[bool] = Deferred()
+
+        def tell(result: object) -> object:
+            known.callback(self.is_serving)
+            return result
+
+        self._listening.addBoth(tell)
+        return known
+
     def stop(self) -> Deferred[object]:
         """Stop accepting.
 
@@ -169,12 +194,40 @@ class ForeignListener:
         if self._factory.door is not None:
             self._factory.door.access = access
 
+    def close_door(self) -> Door | None:
+        """Tell where connections came in, if any can have come: nobody comes in there any more."""
+        if self._factory.door is not None:
+            self._factory.door.is_closed = True
+        return self._factory.door
+
+    def log_connections(self, one_in: int) -> None:
+        """Twisted's own connections have no line: they count no bytes."""
+
     def drops(self) -> Counter[str]:
         """Tell what was refused so far, by reason."""
         counts = Counter(self._layers.refused)
         if self._factory.door is not None:
             counts.update(self._factory.door.counts)
         return counts
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it listens: some endpoints need their time."""
+        return self._port is not None
+
+    def snapshot(self) -> ListenerSnapshot:
+        """Tell all that was counted so far; Twisted's connections do not count their bytes."""
+        return ListenerSnapshot(
+            name=self.settings.name,
+            protocol=self.wire.name,
+            where=self.where,
+            transport="foreign",
+            opened=self._factory.connections,
+            closed=dict(self._factory.ended),
+            bytes_in=None,
+            bytes_out=None,
+            dropped=dict(self.drops()),
+        )
 
     def totals(self) -> str:
         """Tell what was served so far, in words."""

@@ -7,15 +7,17 @@ from collections import Counter
 from math import inf
 from typing import Any, TypeAlias
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from echosvc.admission import AccessList, DatagramScreen, Door, Gate, Screens
 from echosvc.listeners.layers import Layers
 from echosvc.listeners.settings import ListenerSettings
-from echosvc.listeners.sockets import Opened, where
+from echosvc.listeners.sockets import Opened, set_receive_buffer, where
+from echosvc.observe import ConnectionLog, ListenerSnapshot
 from echosvc.protocols import WireProtocol
 from echosvc.transports import DatagramPort, StreamPort, UnixStreamPort
+from echosvc.transports.datagram import RECEIVE_QUEUE_FULL
 from echosvc.transports.pace import Pace, PacedStreamPort, PacedUnixStreamPort
 
 __all__ = ["Listener", "describe"]
@@ -41,6 +43,7 @@ class Listener:
         where: Where it listens, as logs show it, for example ``TCP [::]:8080 (IPv6 and IPv4)``.
         settings: What describes it.
         udp_port: The UDP port that was bound; None if it is none.
+        transport: ``tcp``, ``udp``, ``unix`` or ``unixgram``.
     """
 
     def __init__(self, wire: WireProtocol, opened: Opened, layers: Layers) -> None:
@@ -55,9 +58,12 @@ class Listener:
         self._door: Door | None = None
         self._screen: DatagramScreen | None = None
         self._served: _Port | None = None
+        self._end_log: ConnectionLog | None = None
         self.port: int | None = None if opened.sock.family == socket.AF_UNIX else opened.sock.getsockname()[1]
         self.is_datagram = opened.sock.type == socket.SOCK_DGRAM
         self.udp_port = self.port if self.is_datagram else None
+        kinds = ("unix", "unixgram") if self.port is None else ("tcp", "udp")
+        self.transport = kinds[self.is_datagram]
 
     def __str__(self) -> str:
         """Say what listens where, in one line."""
@@ -81,6 +87,7 @@ class Listener:
         )
         served.startListening()
         self._served = served
+        self._use_end_log()
 
     def _serve_datagrams(self, reactor: Any, screens: Screens) -> _Port:
         protocol = self.wire.make_datagram(self.settings.options)
@@ -107,8 +114,16 @@ class Listener:
         port: StreamPort = kind(self._sock, factory, reactor, **limits)
         return port
 
+    def listening(self) -> Deferred[bool]:
+        """Tell whether it answers.
+
+        Returns:
+            Fires when that is known: here at once, since a socket listens from when it is opened.
+        """
+        return succeed(self.is_serving)
+
     def stop(self) -> Deferred[object]:
-        """Stop accepting, close the socket, and remove its file.
+        """Serve what waits in the kernel's queue, then stop accepting, close the socket, and remove its file.
 
         Returns:
             Fires when it is closed. Connections that were accepted live on.
@@ -118,7 +133,42 @@ class Listener:
         if self._served is None:
             self._sock.close()
             return maybeDeferred(lambda: None)
+        if not self._served.connected:
+            pass  # stopped already
+        elif isinstance(self._served, DatagramPort):
+            self._served.serve_waiting()
+        else:
+            self._served.accept_waiting()
         return maybeDeferred(self._served.stopListening)
+
+    def succeed(self, settings: ListenerSettings, wire: WireProtocol, layers: Layers) -> Listener:
+        """Make the listener that is to serve this socket from now on, with other settings. It is not started.
+
+        Args:
+            settings: Its settings; the place is the same.
+            wire: What it speaks.
+            layers: What goes between the bytes and the protocol.
+
+        Raises:
+            ValueError: A list of networks cannot be read. This listener goes on.
+        """
+        sock = self._sock.dup()
+        try:
+            if not self.is_datagram:
+                sock.listen(settings.backlog)
+            elif self.port is not None:
+                set_receive_buffer(sock, settings.receive_buffer)
+            return Listener(wire, Opened(settings, sock, self._opened.file), layers)
+        except BaseException:
+            sock.close()
+            raise
+
+    def retire(self) -> None:
+        """Serve the socket no longer, which its successor serves now. Connections that were accepted live on."""
+        if self._served is None:
+            self._sock.close()
+        elif self._served.connected:
+            self._served.stopListening()
 
     def reload(self) -> None:
         """Read lists of networks, certificates and keys again, for the connections to come.
@@ -134,6 +184,26 @@ class Listener:
         if self._screen is not None:
             self._screen.use(access)
 
+    def close_door(self) -> Door | None:
+        """Tell where connections came in, if any can have come: nobody comes in there any more."""
+        if self._door is not None:
+            self._door.is_closed = True
+        return self._door
+
+    def log_connections(self, one_in: int) -> None:
+        """Log connections that end from now on, unless the listener's own settings say otherwise.
+
+        Args:
+            one_in: Of so many one has a line; 0 for none.
+        """
+        one_in = one_in if self.settings.log_connections is None else self.settings.log_connections
+        self._end_log = ConnectionLog(self.settings.name, self.where, one_in, _log) if one_in else None
+        self._use_end_log()
+
+    def _use_end_log(self) -> None:
+        if isinstance(self._served, StreamPort):
+            self._served.end_log = self._end_log
+
     def drops(self) -> Counter[str]:
         """Tell what was dropped, refused or aborted so far, by reason."""
         if isinstance(self._served, DatagramPort):
@@ -144,6 +214,42 @@ class Listener:
         if self._door is not None:
             counts.update(self._door.counts)
         return counts
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it listens and serves."""
+        return self._served is not None and bool(self._served.connected)
+
+    def snapshot(self) -> ListenerSnapshot:
+        """Tell all that was counted so far."""
+        dropped = self.drops()
+        kernel_drops = dropped.pop(RECEIVE_QUEUE_FULL, 0)
+        return ListenerSnapshot(
+            name=self.settings.name,
+            protocol=self.wire.name,
+            where=self.where,
+            transport=self.transport,
+            dropped=dict(dropped),
+            kernel_drops=kernel_drops,
+            **self._traffic(),
+        )
+
+    def _traffic(self) -> dict[str, Any]:
+        port = self._served
+        if port is None:
+            return {}
+        if isinstance(port, DatagramPort):
+            names = ("datagrams_in", "bytes_in", "datagrams_out", "bytes_out")
+            return {name: getattr(port, name) for name in names}
+        assert self._door is not None  # noqa: S101  # it was made before the port
+        moved_in, moved_out = self._door.moved()
+        return {
+            "opened": port.sessionno,
+            "closed": dict(port.ended),
+            "bytes_in": port.bytes_in + moved_in,
+            "bytes_out": port.bytes_out + moved_out,
+            "queued_bytes": self._door.queued(),
+        }
 
     def totals(self) -> str:
         """Tell what was served so far, in words."""

@@ -15,7 +15,7 @@ from echosvc.listeners.settings import Foreign, Inherited, Internet, ListenerSet
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.protocols import WireProtocol, find
 
-__all__ = ["AnyListener", "check_listeners", "open_listeners"]
+__all__ = ["AnyListener", "adopt_listeners", "check_listeners", "open_listeners", "succeed"]
 
 AnyListener: TypeAlias = Listener | ForeignListener
 
@@ -58,13 +58,53 @@ def open_listeners(settings: Sequence[ListenerSettings], reactor: Any) -> list[A
     """
     if mistakes := check_listeners(settings):
         raise mistakes[0]
+    return adopt_listeners(open_all(settings), reactor)
+
+
+def adopt_listeners(opened: Sequence[Opened], reactor: Any) -> list[AnyListener]:
+    """Make listeners of sockets that are open already; nothing is served until each is started.
+
+    Args:
+        opened: The sockets. Whatever happens, they are the listeners' own from now on.
+        reactor: As `open_listeners` has it.
+
+    Returns:
+        The listeners, in the order of `opened`.
+
+    Raises:
+        InvalidListener: What is to be spoken there cannot be. None is left open.
+        ListenError: An endpoint of Twisted's own could not be opened. None is left open.
+    """
     with contextlib.ExitStack() as undo:
-        opened = open_all(settings)
         for each in opened:
             undo.callback(each.close)
         listeners = [_listener(each, reactor, undo) for each in opened]
         undo.pop_all()
     return listeners
+
+
+def succeed(listener: AnyListener, settings: ListenerSettings) -> Listener:
+    """Make the listener that is to serve a socket from now on, with other settings. It is not started.
+
+    Args:
+        listener: Who serves the socket now. It goes on until it is told to retire.
+        settings: What the successor is to be; the place is the same.
+
+    Raises:
+        InvalidListener: It cannot be.
+    """
+    if isinstance(listener, ForeignListener):
+        raise InvalidListener(
+            settings.origin,
+            "one of Twisted's own endpoints cannot be changed while it listens; start the service again",
+        )
+    wire = _find_wire(settings)
+    layers = _layers(settings, wire)
+    unix = listener.port is None
+    for mistake in _form_mistakes(settings, wire, is_stream=not listener.is_datagram, may_be_unix=unix):
+        raise mistake
+    with _files_of(settings):
+        return listener.succeed(settings, wire, layers)
 
 
 def _listener(opened: Opened, reactor: Any, undo: contextlib.ExitStack) -> AnyListener:

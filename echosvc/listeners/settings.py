@@ -156,6 +156,8 @@ class ListenerSettings:
             they answer. Others are not limited.
         door: Streams: who may connect, and how long connections may stay.
         screen: UDP: which datagrams are let in, besides what `door` says of networks.
+        log_connections: Streams: of so many connections that end one has a line in the log; 0 for none. None: as for all
+            listeners.
     """
 
     protocol: str
@@ -172,3 +174,4 @@ class ListenerSettings:
     answer_rate: float = float(ANSWER_RATE.default)
     door: DoorSettings = attrs.field(factory=DoorSettings)
     screen: ScreenSettings = attrs.field(factory=ScreenSettings)
+    log_connections: int | None = None

@@ -16,7 +16,7 @@ from echosvc.listeners.unix_sockets import SocketFile, open_unix_socket, show_pa
 from echosvc.transports import display
 from echosvc.transports.linux import LINUX, SO_RCVBUFFORCE
 
-__all__ = ["Opened", "explain", "open_all", "open_socket", "where"]
+__all__ = ["Opened", "explain", "open_all", "open_beside", "open_socket", "set_receive_buffer", "where"]
 
 #: How often one free number for TCP and UDP is looked for. Each try fails only if the number the kernel
 #: picked for the one is taken for the other, so that a handful would do.
@@ -96,7 +96,7 @@ def _adopt(listener: ListenerSettings, place: Inherited, taken: dict[int, str]) 
     sockets = adopt(place, listener.origin, taken)
     for sock in sockets:
         if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX:
-            _set_receive_buffer(sock, listener.receive_buffer)
+            set_receive_buffer(sock, listener.receive_buffer)
     return [Opened(listener, sock) for sock in sockets]
 
 
@@ -160,6 +160,40 @@ def open_socket(listener: ListenerSettings, place: Internet, port: int) -> socke
         raise explain(listener, where, problem, transport) from problem
 
 
+def open_beside(listener: ListenerSettings, sock: socket.socket) -> socket.socket:
+    """Open one more socket at the address of one that is open: the kernel chooses between them (SO_REUSEPORT).
+
+    The first was bound without leave to share, so that it was refused if anybody was there, and whoever comes without that leave is
+    refused as ever. It is given leave only here.
+
+    Args:
+        listener: Who listens there.
+        sock: The socket that is open.
+
+    Raises:
+        ListenError: It could not be opened. Nothing is left open.
+    """
+    another = socket.socket(sock.family, sock.type)
+    try:
+        another.setblocking(False)
+        for each in (sock, another):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if sock.family == socket.AF_INET6:
+            only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            another.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        if sock.type == socket.SOCK_STREAM:
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            set_receive_buffer(another, listener.receive_buffer)
+        another.bind(sock.getsockname())
+        if sock.type == socket.SOCK_STREAM:
+            another.listen(listener.backlog)
+    except OSError as problem:
+        another.close()
+        raise explain(listener, where(sock), problem, where(sock)[:3]) from problem
+    return another
+
+
 def where(sock: socket.socket) -> str:
     """Say where a bound socket listens, as logs show it: ``TCP [::]:8080 (IPv6 and IPv4)``."""
     if sock.family == socket.AF_UNIX:
@@ -201,7 +235,7 @@ def _open(
             # would let two services share a port, and the kernel give each a part of the datagrams.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
-            _set_receive_buffer(sock, listener.receive_buffer)
+            set_receive_buffer(sock, listener.receive_buffer)
         sock.bind(_resolve(family, host, port))
         if stream:
             sock.listen(listener.backlog)
@@ -219,7 +253,8 @@ def _resolve(family: socket.AddressFamily, host: str, port: int) -> tuple[object
         raise OSError(errno.ENODEV, "no such network interface") from problem
 
 
-def _set_receive_buffer(sock: socket.socket, size: int) -> None:
+def set_receive_buffer(sock: socket.socket, size: int) -> None:
+    """Have the kernel keep so many bytes of datagrams; fewer, if the system allows no more."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     if LINUX and sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < size:
         # The system's limit (net.core.rmem_max) is below; root may pass it. The kernel reports the double of

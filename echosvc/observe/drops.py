@@ -44,6 +44,14 @@ class DropReport:
         self._loop = LoopingCall(self.report)
         self._loop.clock = clock
 
+    def watch(self, listener: Dropping) -> None:
+        """Report the drops of one more listener."""
+        self._reported[listener] = Counter()
+
+    def forget(self, listener: Dropping) -> None:
+        """Report those of a listener no longer, but for a last line for what was not reported yet."""
+        self._report(listener, self._reported.pop(listener))
+
     def start(self) -> None:
         """Begin; the first line can come a minute from now."""
         self._loop.start(INTERVAL, now=False)
@@ -56,8 +64,11 @@ class DropReport:
     def report(self) -> None:
         """Write a line for each listener that has dropped something since the last report."""
         for listener, before in self._reported.items():
-            now = Counter(listener.drops())
-            if since := now - before:
-                what = ", ".join(f"{reason} {count}" for reason, count in since.most_common())
-                self._log.warn("{where}: dropped: {what}", where=listener.where, what=what)
-                self._reported[listener] = now
+            self._reported[listener] = self._report(listener, before)
+
+    def _report(self, listener: Dropping, before: Counter[str]) -> Counter[str]:
+        now = Counter(listener.drops())
+        if since := now - before:
+            what = ", ".join(f"{reason} {count}" for reason, count in since.most_common())
+            self._log.warn("{where}: dropped: {what}", where=listener.where, what=what)
+        return now

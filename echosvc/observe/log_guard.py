@@ -13,10 +13,11 @@ from typing import Any
 
 import attrs
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, LogEvent, LogLevel, LogPublisher, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.python.reflect import safe_str
 
 from echosvc.observe.flood import INTERVAL, Flood
+from echosvc.observe.json_log import JsonLog
 from echosvc.observe.log_pipe import own_pipes
 from echosvc.observe.safe_log import safe_event
 
@@ -61,7 +62,7 @@ class _GuardedPublisher(LogPublisher):
 
 
 class LogGuard:
-    """Makes log entries safe to print, holds floods of them back, and bears with observers that fail.
+    """Makes log entries safe to print, holds floods of them back, bears with observers that fail, and has them write JSON.
 
     Args:
         reactor: Keeps time, and tells when the process ends.
@@ -74,8 +75,22 @@ class LogGuard:
         self._flood = Flood(self._tell)
         self._losses: dict[int, _Loss] = {}
         self._ending = False
+        self._json = JsonLog(publisher)
+        self._writes_json = False
         self._loop = LoopingCall(self._flood.report)
         self._loop.clock = reactor
+
+    def write_json(self, *, wanted: bool) -> None:
+        """Have the observers that there are now write JSON, or what they wrote before. It ends when the guard stops."""
+        if wanted == self._writes_json:
+            return
+        self._writes_json = wanted
+        self._json.stop()
+        if wanted and not self._json.start():
+            Logger("echosvc", observer=self._publisher).warn(
+                "log-format json: nobody here writes lines to a file or to syslog; "
+                "twistd --logger=echosvc.observe.json_log.observer does"
+            )
 
     def start(self) -> None:
         """Begin. Where another one guards already, that one goes on alone."""
@@ -91,8 +106,13 @@ class LogGuard:
 
     def stop(self) -> None:
         """End, with a last report; but if the process ends, end with it: its connections are lost, and log, later."""
-        if self._ending or not self._loop.running:
+        if self._ending:
             return
+        if self._loop.running:
+            self._unguard()
+        self.write_json(wanted=False)
+
+    def _unguard(self) -> None:
         self._loop.stop()
         self._flood.report()
         self._publisher.__class__ = LogPublisher

@@ -17,6 +17,7 @@ from echosvc.listeners import Endpoint, ListenerSettings, TLSSettings, check_lis
 from echosvc.listeners.literals import parse_networks
 from echosvc.listeners.settings import Network
 from echosvc.protocols import WireProtocol, find
+from echosvc.settings.admin import admin_settings
 from echosvc.settings.lines import key_lines
 from echosvc.settings.model import (
     Defaults,
@@ -28,6 +29,7 @@ from echosvc.settings.model import (
     TLSTable,
 )
 from echosvc.settings.structure import Key, Mistake, Mistakes, structure
+from echosvc.settings.values import share
 
 __all__ = ["read_config"]
 
@@ -37,11 +39,12 @@ T = TypeVar("T")
 _KEYS = {"cert_dir": "certdir", "client_ca": "client-ca"}
 
 
-def read_config(path: str) -> Settings:
+def read_config(path: str, *, files: bool = True) -> Settings:
     """Read what a file says.
 
     Args:
         path: A TOML file with tables ``[[listener]]`` and perhaps ``[limits]`` and ``[defaults]``.
+        files: Try whether the listeners can be opened as they are described, by reading the files that they name, for one.
 
     Returns:
         What to listen on, and how. Nothing has been opened.
@@ -64,7 +67,7 @@ def read_config(path: str) -> Settings:
         RecursionError,
     ) as problem:  # also a number of 5000 digits, a list in a list in a list ...
         raise InvalidConfig([_not_toml(path, str(problem))]) from problem
-    return _Reader(path, text).read(table)
+    return _Reader(path, text, files=files).read(table)
 
 
 def _not_toml(path: str, problem: str) -> str:
@@ -79,9 +82,11 @@ class _Reader:
     Args:
         path: Its name.
         text: What stands in it.
+        files: As in `read_config`.
     """
 
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, *, files: bool = True) -> None:
+        self._files = files
         self._path = path
         self._text = text
         self._mistakes: list[Mistake] = []
@@ -103,13 +108,23 @@ class _Reader:
                 key = ("listener", index)
                 if (listener := self._structured(each, ListenerTable, key)) is not None:
                     listeners += self._listeners(listener, key, file.defaults)
+        admin = None if file.admin is None else self._admin(file.admin.endpoint)
         found = [(self._line(each.key), each.problem) for each in self._mistakes]
-        found += [(self._line_of(each), each.problem) for each in check_listeners(listeners)]
+        wrong = check_listeners(listeners) if self._files else []
+        found += [(self._line_of(each), each.problem) for each in wrong]
         if found:
             raise InvalidConfig(
                 [self._say(*each) for each in sorted(dict.fromkeys(found), key=itemgetter(0))]
             )
-        return Settings(listeners=tuple(listeners), gate=_gate(file.limits))
+        return Settings(
+            listeners=tuple(listeners),
+            gate=_gate(file.limits),
+            admin=admin,
+            **{
+                **attrs.asdict(file.service, recurse=False),
+                "log_connections": share(file.service.log_connections),
+            },
+        )
 
     def _structured(self, table: Any, kind: type[T], key: Key) -> T | None:
         """Make a record of a table; of what is left of it without its mistakes, so that more are found."""
@@ -155,9 +170,18 @@ class _Reader:
                     answer_rate=_first(table.answer_rate, defaults.answer_rate),
                     door=door,
                     screen=_screen(table, defaults),
+                    log_connections=None if table.log_connections is None else share(table.log_connections),
                 )
             )
         return found
+
+    def _admin(self, text: str) -> ListenerSettings | None:
+        key = ("admin", "endpoint")
+        try:
+            return admin_settings(text, f"{self._path}:{self._line(key)}")
+        except ValueError as problem:
+            self._mistake(key, f"endpoint {text!r}: {problem}")
+            return None
 
     def _wire(self, name: str, key: Key) -> WireProtocol | None:
         try:

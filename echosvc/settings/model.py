@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NewType
+from typing import Any, Literal, NewType, TypeAlias
 
 import attrs
 from attrs.validators import optional
@@ -11,8 +11,28 @@ from attrs.validators import optional
 from echosvc.admission import GateSettings, ScreenSettings
 from echosvc.listeners import ListenerSettings
 from echosvc.listeners.settings import ANSWER_RATE, BACKLOG, RECEIVE_BUFFER, STALL_TIMEOUT, Limits
+from echosvc.settings.values import share
 
-__all__ = ["Defaults", "FileTable", "LimitsTable", "ListenerTable", "Settings", "Strings", "TLSTable"]
+__all__ = [
+    "GRACE",
+    "AdminTable",
+    "Defaults",
+    "FileTable",
+    "LimitsTable",
+    "ListenerTable",
+    "ServiceTable",
+    "Settings",
+    "Strings",
+    "TLSTable",
+]
+
+GRACE = 10.0
+"""Seconds that connections have to finish. Service managers wait for longer (systemd 90, Kubernetes 30)."""
+
+#: More than there are processors on any machine that anybody would serve echo on.
+MOST_WORKERS = 256
+
+LogFormat: TypeAlias = Literal["text", "json"]
 
 Strings = NewType("Strings", tuple[str, ...])
 """One string, or a list of them."""
@@ -25,10 +45,20 @@ class Settings:
     Attributes:
         listeners: What to listen on, and how.
         gate: What holds for the connections of all listeners together.
+        admin: Where metrics, health and status are served; None: nowhere.
+        grace: Seconds that connections have to finish when the service is stopped, or their listener is removed.
+        workers: Processes that serve; ``auto`` for one on each processor, 0 for none but the service's own.
+        log_format: How the log is written.
+        log_connections: Of so many connections that end one has a line in the log; 0 for none.
     """
 
     listeners: tuple[ListenerSettings, ...]
     gate: GateSettings = attrs.field(factory=GateSettings)
+    admin: ListenerSettings | None = None
+    grace: float = GRACE
+    workers: int | Literal["auto"] = 0
+    log_format: LogFormat = "text"
+    log_connections: int = 0
 
 
 def _between(low: float, high: float, unit: str = "a number") -> Callable[[Any, Any, Any], None]:
@@ -78,6 +108,20 @@ def _low_ports(_: Any, attribute: Any, value: Any) -> None:
             )
 
 
+def _share(_: Any, attribute: Any, value: str) -> None:
+    try:
+        share(value)
+    except ValueError as problem:
+        raise ValueError(f"{attribute.name} {value}: {problem}") from None
+
+
+def _workers(_: Any, attribute: Any, value: Any) -> None:
+    if value != "auto" and not (type(value) is int and 0 <= value <= MOST_WORKERS):
+        raise ValueError(
+            f"{attribute.name} {value}: must be auto, or a number from 0 (none) to {MOST_WORKERS}"
+        )
+
+
 _a_count = optional(_between(1, 10_000_000))
 _a_rate = optional(_between(0.001, 1e6))
 
@@ -114,6 +158,23 @@ class LimitsTable(_Limits):
     )
     ipv4_prefix: int = attrs.field(default=32, validator=_between(8, 32, "a number of bits"))
     ipv6_prefix: int = attrs.field(default=64, validator=_between(40, 128, "a number of bits"))
+
+
+@attrs.frozen(kw_only=True)
+class ServiceTable:
+    """The table ``[service]``: what holds for the process.
+
+    Attributes:
+        grace: Seconds that connections have to finish when it is stopped; 0 for none.
+        workers: As `Settings` has it. (A union would have its own words for what is wrong.)
+        log_format: As `Settings` has it.
+        log_connections: ``off``, ``on`` or ``1/N``.
+    """
+
+    grace: float = attrs.field(default=GRACE, validator=_between(0, 86_400, "a number of seconds"))
+    workers: Any = attrs.field(default=0, validator=_workers)
+    log_format: LogFormat = "text"
+    log_connections: str = attrs.field(default="off", validator=_share)
 
 
 @attrs.frozen(kw_only=True)
@@ -175,6 +236,7 @@ class ListenerTable(_Limits):
         proxy: Networks from which a PROXY header is expected.
         tls: Speak TLS.
         options: The protocol's own settings.
+        log_connections: As ``[service]`` has it.
     """
 
     protocol: str
@@ -183,6 +245,7 @@ class ListenerTable(_Limits):
     proxy: Strings | None = None
     tls: TLSTable | None = None
     options: Mapping[str, Any] = attrs.Factory(dict)
+    log_connections: str | None = attrs.field(default=None, validator=optional(_share))
     backlog: int | None = attrs.field(default=None, validator=optional(_backlog))
     rcvbuf: int | None = attrs.field(default=None, validator=optional(_rcvbuf))
     stall_timeout: float | None = attrs.field(default=None, validator=optional(_seconds))
@@ -200,15 +263,30 @@ class ListenerTable(_Limits):
 
 
 @attrs.frozen(kw_only=True)
+class AdminTable:
+    """The table ``[admin]``.
+
+    Attributes:
+        endpoint: Where metrics, health and status are served.
+    """
+
+    endpoint: str
+
+
+@attrs.frozen(kw_only=True)
 class FileTable:
     """A configuration file.
 
     Attributes:
+        service: What holds for the process.
         limits: What holds for all listeners together.
         defaults: For listeners that do not say otherwise.
         listener: Tables, each to be made a `ListenerTable`.
+        admin: How the service is watched.
     """
 
+    service: ServiceTable = attrs.Factory(ServiceTable)
     limits: LimitsTable = attrs.Factory(LimitsTable)
     defaults: Defaults = attrs.Factory(Defaults)
     listener: Any = ()
+    admin: AdminTable | None = None

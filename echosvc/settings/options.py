@@ -8,15 +8,19 @@ from typing import Any
 import attrs
 
 from echosvc.admission import DoorSettings, GateSettings, ScreenSettings
-from echosvc.settings.values import number, rate, seconds_or_off
+from echosvc.errors import InvalidOption
+from echosvc.settings.model import MOST_WORKERS
+from echosvc.settings.values import number, rate, seconds_or_none, seconds_or_off, share
 
 __all__ = [
     "DOOR_OPTIONS",
     "GATE_OPTIONS",
     "SCREEN_OPTIONS",
+    "SERVICE_OPTIONS",
     "door_settings",
     "gate_settings",
     "screen_settings",
+    "service_settings",
 ]
 
 #: Options of each listener, besides --allow and --deny.
@@ -30,6 +34,9 @@ GATE_OPTIONS = (*_COUNTS, *_RATES)
 
 #: Options of each listener for datagrams.
 SCREEN_OPTIONS = ("datagram-rate", "datagram-burst", "datagram-rate-total", "low-ports")
+
+#: Options of the process.
+SERVICE_OPTIONS = ("grace", "workers", "log-format", "log-connections")
 
 
 def door_settings(networks: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> DoorSettings:
@@ -65,6 +72,34 @@ def gate_settings(given: Mapping[str, str], otherwise: GateSettings) -> GateSett
             number(option, value, 1, 10_000_000) if name in _COUNTS else rate(option, value)
         )
     return attrs.evolve(otherwise, limits=attrs.evolve(otherwise.limits, **said))
+
+
+def service_settings(given: Mapping[str, str]) -> dict[str, Any]:
+    """Tell what is said of the process, by the names that `echosvc.settings.Settings` has.
+
+    Args:
+        given: Those of `SERVICE_OPTIONS` that were given, as typed.
+
+    Raises:
+        InvalidOption: One of them makes no sense.
+    """
+    said: dict[str, Any] = {}
+    if "grace" in given:
+        said["grace"] = seconds_or_none("--grace", given["grace"])
+    if (workers := given.get("workers")) is not None:
+        said["workers"] = (
+            workers if workers == "auto" else number("--workers", workers, 0, MOST_WORKERS, ", or auto")
+        )
+    if (log_format := given.get("log-format")) is not None:
+        if log_format not in ("text", "json"):
+            raise InvalidOption("--log-format", log_format, "must be text or json")
+        said["log_format"] = log_format
+    if (connections := given.get("log-connections")) is not None:
+        try:
+            said["log_connections"] = share(connections)
+        except ValueError as problem:
+            raise InvalidOption("--log-connections", connections, str(problem)) from None
+    return said
 
 
 def screen_settings(given: Mapping[str, str]) -> ScreenSettings:

@@ -9,8 +9,10 @@ import tomli_w
 from echosvc.admission import Limits
 from echosvc.listeners import ListenerSettings, format_endpoint
 from echosvc.protocols import find
+from echosvc.settings.admin import admin_endpoint
 from echosvc.settings.model import Settings
 from echosvc.settings.structure import unstructure
+from echosvc.settings.values import share_text
 
 __all__ = ["show"]
 
@@ -33,7 +35,23 @@ def show(settings: Settings) -> str:
             "ipv6-prefix": gate.ipv6_prefix,
         }
     )
-    return tomli_w.dumps({"limits": limits, "listener": [_table(each) for each in settings.listeners]})
+    service = unstructure(
+        {
+            "grace": settings.grace,
+            "workers": settings.workers,
+            "log-format": settings.log_format,
+            "log-connections": share_text(settings.log_connections),
+        }
+    )
+    admin = {} if settings.admin is None else {"admin": {"endpoint": admin_endpoint(settings.admin)}}
+    return tomli_w.dumps(
+        {
+            "service": service,
+            **admin,
+            "limits": limits,
+            "listener": [_table(each) for each in settings.listeners],
+        }
+    )
 
 
 def _limits(limits: Limits) -> dict[str, Any]:
@@ -77,6 +95,9 @@ def _table(listener: ListenerSettings) -> dict[str, Any]:
             "byte-rate": listener.door.byte_rate,
             "byte-rate-total": listener.door.byte_rate_total,
             **_limits(listener.door.limits),
+            "log-connections": None
+            if listener.log_connections is None
+            else share_text(listener.log_connections),
             "proxy": None if listener.proxy is None else [str(each) for each in listener.proxy],
             "tls": tls,
             "options": options,

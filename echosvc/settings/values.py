@@ -6,7 +6,7 @@ import re
 
 from echosvc.errors import InvalidOption
 
-__all__ = ["number", "port", "rate", "seconds", "seconds_or_off"]
+__all__ = ["number", "port", "rate", "seconds", "seconds_or_none", "seconds_or_off", "share", "share_text"]
 
 
 def number(option: str, value: str, low: int, high: int, also: str = "") -> int:
@@ -43,6 +43,17 @@ def seconds(option: str, value: str) -> float:
     raise InvalidOption(option, value, "must be a number of seconds above 0, for example 60 or 0.5")
 
 
+def seconds_or_none(option: str, value: str) -> float:
+    """Read a time in seconds, which may be 0.
+
+    Raises:
+        InvalidOption: It is none.
+    """
+    if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,9})?", value):
+        return float(value)
+    raise InvalidOption(option, value, "must be a number of seconds, for example 30; 0 waits for nobody")
+
+
 def seconds_or_off(option: str, value: str) -> float:
     """Read a time that is exact to a second; 0 and ``off`` are 0.
 
@@ -65,3 +76,21 @@ def rate(option: str, value: str) -> float:
     if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", value) and 0.001 <= float(value) <= 1e6:
         return float(value)
     raise InvalidOption(option, value, "must be a number from 0.001 to 1000000")
+
+
+def share(value: str) -> int:
+    """Read of how many one is meant: ``on`` is 1, ``1/100`` is 100, ``off`` is 0.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if value in ("off", "on"):
+        return int(value == "on")
+    if re.fullmatch(r"1/[1-9][0-9]{0,6}", value):
+        return int(value[2:])
+    raise ValueError("must be off, on, or 1/N for one in N, such as 1/100")
+
+
+def share_text(one_in: int) -> str:
+    """Write what `share` would read."""
+    return ("off", "on")[one_in] if one_in < 2 else f"1/{one_in}"

@@ -43,7 +43,10 @@ from echosvc.transports.messages import BATCH, CONTROL_ROOM, MAX_DATAGRAM, Messa
 from echosvc.transports.peer import Peer, Source
 from echosvc.transports.screening import Refusal, Screen
 
-__all__ = ["DatagramPort", "IUndeliverable"]
+__all__ = ["RECEIVE_QUEUE_FULL", "DatagramPort", "IUndeliverable"]
+
+RECEIVE_QUEUE_FULL = "receive-queue-full"
+"""The kernel has dropped it: more waited to be read than there is room for."""
 
 _RESOLVER_ERRORS = {
     getattr(socket, name): name
@@ -52,6 +55,9 @@ _RESOLVER_ERRORS = {
 }
 
 _log = Logger()
+
+#: Datagrams that may wait in the kernel: more than any receive buffer holds of small ones (5000 in 4 MiB).
+WAITING = 16_384
 
 
 class IUndeliverable(Interface):
@@ -175,6 +181,14 @@ class DatagramPort(udp.Port):
         # If there is nothing at all, a send was told the error, and only the queue still makes the socket ready.
         if not self._drain_error_queue() and number is not None:
             self._failed("receive", number)
+
+    def serve_waiting(self) -> None:
+        """Serve what has come in already, before the port is closed; not for ever, if more comes in all the time."""
+        for _ in range(WAITING // BATCH):
+            before = self.datagrams_in + self.drops.total()
+            self.doRead()
+            if self.datagrams_in + self.drops.total() == before:
+                return
 
     def _receive(self, tries: int) -> tuple[int, int | None]:
         """Receive, and return how many messages there are, and the errno if the kernel told an error first.
@@ -344,7 +358,7 @@ class DatagramPort(udp.Port):
         """
         total = self.drops.copy()
         if self.connected and (lost := (kernel_drops(self.socket) - self._kernel_drops_before) % 2**32):
-            total["receive-queue-full"] = lost
+            total[RECEIVE_QUEUE_FULL] = lost
         return total
 
     # -- Twisted's log lines about ports starting and closing are replaced by the service's own

@@ -31,6 +31,7 @@ __all__ = [
     "pack_control",
     "queued_errno",
     "reply_control",
+    "round_trip",
     "unacknowledged",
 ]
 
@@ -78,6 +79,7 @@ _IN_PKTINFO = struct.Struct("@i4s4s")  # ifindex, spec_dst, addr
 _IN6_PKTINFO = struct.Struct("@16si")  # addr, ifindex
 _EXTENDED_ERR = struct.Struct("@IBBBBII")  # errno, origin, type, code, pad, info, data
 _CMSG_HEADER = struct.Struct("@Nii")  # length with this header, level, type
+_TCP_INFO = struct.Struct("@68xI28xI")  # struct tcp_info (linux/tcp.h): tcpi_rtt in us, tcpi_total_retrans
 _MEMINFO = struct.Struct("@9I")  # SK_MEMINFO_RMEM_ALLOC to SK_MEMINFO_DROPS
 
 
@@ -234,3 +236,23 @@ def unacknowledged(sock: socket.socket) -> int:
     if not LINUX:
         return 0
     return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def round_trip(sock: socket.socket) -> tuple[float, int] | None:
+    """Tell what TCP has measured on a connection (tcp(7), TCP_INFO).
+
+    Args:
+        sock: Connected, or not any more, and not closed.
+
+    Returns:
+        The smoothed round trip, in seconds, and how many segments were sent again; None where the system does not tell.
+    """
+    if not LINUX or sock.family == socket.AF_UNIX:
+        return None
+    try:
+        microseconds, again = _TCP_INFO.unpack(
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        )
+    except (OSError, struct.error):  # the latter from a kernel that tells less
+        return None
+    return microseconds / 1e6, again

@@ -137,6 +137,7 @@ class _HeaderGatherer(Protocol):
         """Give up. Abort, for then the proxy can see that something is wrong (2.1)."""
         self._end_wait()
         self._factory.refused[reason] += 1
+        self.transport.why = reason  # as our own connections count their end
         self.transport.abortConnection()
 
     def _end_wait(self) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from collections import Counter
 from typing import Any
 
@@ -26,6 +29,7 @@ from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reas
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
 from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
+from echosvc.transports.ends import EndLog, why_ended
 from echosvc.transports.hub import hub_for
 from echosvc.transports.linux import unacknowledged
 
@@ -38,6 +42,9 @@ STALL_LOOK, STALL_PART = 1.0, 1 / 8
 #: Connections accepted before it is everyone else's turn: at 35 us each, some 4 ms.
 ACCEPT_TURN = 120
 
+#: More than ever wait to be accepted (net.core.somaxconn is 4096 on most systems).
+MOST_WAITING = 65_536
+
 #: Closing resets, and leaves nothing behind (socket(7), SO_LINGER).
 _RESET = struct.pack("@ii", 1, 0)
 
@@ -49,12 +56,19 @@ class PatientConnection(DirectConnection):
         stall_timeout: Seconds after which it is aborted if something waits and the peer takes nothing.
         aborts: Where an abort is counted, under ``stall-timeout``.
         ticket: Its leave to be here; None where nobody asks for one.
+        accepted_by: The port that has accepted it, where its end is counted.
+        why: Why it is being ended, as that is counted, if it is neither the peer nor its protocol who ends it.
+        began: When it was accepted, in seconds of a clock that is not set; None if nobody wants to know.
     """
 
     reactor: Any  # the hub, which is also the reactor: watches descriptors and keeps time
     stall_timeout = 300.0
     aborts: Counter[str] | None = None
     ticket: Ticket | None = None
+    accepted_by: StreamPort | None = None
+    why: str | None = None
+    began: float | None = None
+    _peer_ended = False
     _stall_watch: IDelayedCall | None = None
 
     def startWriting(self) -> None:
@@ -70,6 +84,21 @@ class PatientConnection(DirectConnection):
     def queued(self) -> int:
         """Tell how many bytes wait here to be sent; the kernel has others."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def unread(self) -> int:
+        """Tell how many bytes have come in that were not read yet: the kernel holds them."""
+        return int.from_bytes(fcntl.ioctl(self.socket, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    def finish(self) -> None:
+        """End our direction when what is queued is sent, though the protocol has not asked for it, and read on.
+
+        What the protocol writes from then on is lost. TLS, which has no half, is ended as by `end`.
+        """
+        if isinstance(self.protocol, ProtocolWrapper):
+            self.end()
+            return
+        self.unregisterProducer()
+        self.loseWriteConnection()
 
     def end(self) -> None:
         """Close when what is queued is sent, though the protocol has not asked for it.
@@ -113,6 +142,7 @@ class PatientConnection(DirectConnection):
         else:
             if self.aborts is not None:
                 self.aborts["stall-timeout"] += 1
+            self.why = "stall-timeout"
             self.abortConnection()
 
     def _delivered(self) -> int:
@@ -123,8 +153,15 @@ class PatientConnection(DirectConnection):
         """
         return self.bytes_out - unacknowledged(self.socket)
 
+    def readConnectionLost(self, reason: Failure) -> None:
+        """The peer has ended its direction: first of both, unless we are closing already. Called by the reactor."""
+        self._peer_ended = not (self.disconnecting or self._writeDisconnecting)
+        super().readConnectionLost(reason)
+
     def connectionLost(self, reason: Failure) -> None:
         """Release the socket and tell the protocol. Called by the reactor."""
+        if self.accepted_by is not None:
+            self.accepted_by.count_end(self, self.why or why_ended(reason, peer_ended=self._peer_ended))
         if self._stall_watch is not None:
             self._stall_watch.cancel()
             self._stall_watch = None
@@ -152,7 +189,7 @@ class StreamTransport(PatientConnection, tcp.Server):
     ) -> None:
         super().__init__(sock, protocol, from_mapped(client), server, sessionno, hub_for(reactor))
         if isinstance(server, StreamPort):
-            self.stall_timeout, self.aborts = server.stall_timeout, server.aborts
+            self.stall_timeout, self.aborts, self.accepted_by = server.stall_timeout, server.aborts, server
         else:
             _set_options(sock)
             self._shouldShutdown = True  # made elsewhere, where a copy may be open
@@ -187,10 +224,18 @@ class StreamPort(tcp.Port):
     Attributes:
         aborts: How many connections were aborted (``stall-timeout``) or could not be accepted (``accept-EMFILE``), by reason.
         sessionno: How many connections were accepted so far.
+        ended: How many of them have ended, by reason.
+        bytes_in: Bytes read of those.
+        bytes_out: Bytes sent to those.
+        end_log: Told of each that begins and ends; None if nobody wants to be told.
     """
 
     transport = StreamTransport
+    #: Whoever else has the socket (a service manager, another worker, the next generation of them) goes on listening: to shut
+    #: it down would end that for all of them.
+    _shouldShutdown = False
     door: Door | None = None
+    end_log: EndLog | None = None
     _rest: IDelayedCall | None = None
 
     def __init__(
@@ -212,6 +257,16 @@ class StreamPort(tcp.Port):
         self.stall_timeout = stall_timeout
         self.door = door
         self.aborts: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
+        self.bytes_in = self.bytes_out = 0
+
+    def count_end(self, connection: PatientConnection, why: str) -> None:
+        """Count a connection that has ended, and what it has moved."""
+        self.ended[why] += 1
+        self.bytes_in += connection.bytes_in
+        self.bytes_out += connection.bytes_out
+        if self.end_log is not None:
+            self.end_log.ends(connection, why)
 
     def startListening(self) -> None:
         """Begin to accept. Twisted's own method would also write a log line that the service's repeats."""
@@ -244,6 +299,11 @@ class StreamPort(tcp.Port):
         else:
             self.numberAccepts = min(self.numberAccepts + 20, ACCEPT_TURN)
 
+    def accept_waiting(self) -> None:
+        """Accept whoever waits already: those whose connections would be reset when the socket is closed."""
+        self.numberAccepts = MOST_WAITING
+        self.doRead()
+
     def _welcome(self, sock: socket.socket, address: SockAddr) -> None:
         """Connect an accepted socket with a protocol. What the protocol raises ends its connection, and no other."""
         transport = ticket = None
@@ -258,6 +318,8 @@ class StreamPort(tcp.Port):
             if protocol is not None:
                 transport = self.transport(sock, protocol, address, self, self.sessionno, self.reactor)
                 self.sessionno += 1
+                if self.end_log is not None:
+                    self.end_log.begins(transport)
                 if ticket is not None:
                     transport.ticket = ticket
                     ticket.enter(transport)

@@ -126,15 +126,19 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         client that TLS 1.3 lets send before its certificate is looked at, for one. So only our direction is closed, and
         the rest of the handshake's time is the client's to hear it.
         """
-        self.factory.refused["tls-handshake-failed"] += 1
+        self._refused("tls-handshake-failed")
         self._input_ended = self._output_ended = self._lostTLSConnection = True
         self._flush()
         self.transport.loseWriteConnection()
 
     def _late(self) -> None:
         if not self._lostTLSConnection:
-            self.factory.refused["tls-handshake-late"] += 1
+            self._refused("tls-handshake-late")
         self.abortConnection()
+
+    def _refused(self, reason: str) -> None:
+        self.factory.refused[reason] += 1
+        self.transport.why = reason  # as our own connections count their end
 
     # -- input
 
@@ -230,7 +234,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
                 self._control += size
             self.transport.write(records)
         if self._control > CONTROL:
-            self.factory.refused["tls-control-flood"] += 1
+            self._refused("tls-control-flood")
             self.abortConnection()
 
     # -- closing

@@ -75,7 +75,7 @@ class UnixTransport(_UnixConnection, unix.Server):
     ) -> None:
         unix.Server.__init__(self, sock, protocol, client, server, sessionno, hub_for(reactor))
         if isinstance(server, StreamPort):
-            self.stall_timeout, self.aborts = server.stall_timeout, server.aborts
+            self.stall_timeout, self.aborts, self.accepted_by = server.stall_timeout, server.aborts, server
         self._be_direct()
 
 

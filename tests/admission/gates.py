@@ -23,6 +23,7 @@ class FakeConnection:
         self.ticket = ticket
         self.bytes_in = self.bytes_out = self.waiting = 0
         self.ended: list[str] = []
+        self.why: str | None = None
 
     def queued(self) -> int:
         """What a test says."""

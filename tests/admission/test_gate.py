@@ -194,6 +194,11 @@ class ProxyTests(GateCase):
         self.assertFalse(three.ticket.announce(address("192.0.2.1")))
         self.assertTrue(four.ticket.announce(UNIX))
         self.assertEqual({"access-denied": 1, "max-per-source": 1}, door.counts)
+        self.assertEqual(
+            [None, "access-denied", "max-per-source", None], [each.why for each in (one, two, three, four)]
+        )
+        unmade = door.admit(address("198.51.100.1"))
+        self.assertFalse(unmade and unmade.announce(address("203.0.113.1")))
 
     def test_a_client_has_one_limit_on_all_ways(self) -> None:
         """Through a proxy or directly; and leaves no trace."""
@@ -234,7 +239,7 @@ class RoomTests(GateCase):
         self.wait(15)
         new = self.entered(other, "192.0.2.3")
 
-        self.assertEqual(["abort"], old.ended)
+        self.assertEqual((["abort"], "evicted-idle"), (old.ended, old.why))
         self.assertEqual(({"evicted-idle": 1}, {}), (one.counts, other.counts))
         self.assertEqual([], new[0].ended)
 
@@ -402,6 +407,7 @@ class MemoryTests(GateCase):
         self.wait(0.125)
 
         self.assertEqual([[], ["abort"], [], []], [each.ended for each in connections])
+        self.assertEqual([None, "memory", None, None], [each.why for each in connections])
         self.assertEqual(({"memory": 1}, {}), (door.counts, other.counts))
 
     def test_whoever_takes_nothing_goes_before_whoever_is_slow(self) -> None:

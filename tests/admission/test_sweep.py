@@ -17,6 +17,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.bytes_in = self.bytes_out = 0
         self.ended: float | None = None
+        self.why: str | None = None
         self.aborted: float | None = None
 
 
@@ -75,7 +76,7 @@ class TimeTests(SweepCase):
         self.wait(2.5)
 
         self.assertIsNotNone(connection.ended)
-        self.assertEqual({"idle-timeout": 1}, self.ended)
+        self.assertEqual(("idle-timeout", {"idle-timeout": 1}), (connection.why, self.ended))
 
     @given(st.integers(1, 12), st.lists(st.floats(0, 6), max_size=6), st.integers(0, 1), st.integers(0, 40))
     def test_the_idle_time_counts_from_the_last_byte(

@@ -10,6 +10,9 @@ from echosvc.errors import ExitCode
 from echosvc.tap import Options
 from tests.cli.command import ENVIRONMENT, PATIENCE, CommandCase
 
+#: What only the service ends with, and its help page has.
+OF_THE_SERVICE = {ExitCode.SOFTWARE, ExitCode.SYSTEM, ExitCode.PERMISSION, ExitCode.CONFIG}
+
 
 class HelpTests(CommandCase):
     """What can be learned from the command."""
@@ -39,7 +42,8 @@ class HelpTests(CommandCase):
     def test_exit_codes_are_documented(self) -> None:
         """Every exit code a command can end with stands on its help page, and every other on the service's."""
         for command, codes in (
-            (["talk"], set(ExitCode) - {ExitCode.SYSTEM, ExitCode.PERMISSION, ExitCode.CONFIG}),
+            (["talk"], set(ExitCode) - OF_THE_SERVICE),
+            (["health"], {ExitCode.OK, ExitCode.USAGE, ExitCode.UNAVAILABLE, ExitCode.CONFIG}),
             (["config", "check"], {ExitCode.OK, ExitCode.CONFIG}),
             (["config", "show"], {ExitCode.OK, ExitCode.USAGE, ExitCode.CONFIG}),
         ):
@@ -47,7 +51,7 @@ class HelpTests(CommandCase):
             for code in codes:
                 self.assertIn(f"\n    {code.value} ", page)
         page = Options().getUsage()
-        for code in (ExitCode.SYSTEM, ExitCode.PERMISSION, ExitCode.CONFIG):
+        for code in OF_THE_SERVICE:
             self.assertRegex(page, rf"[ \n]{code.value} ")
 
     def test_nothing_is_imported_for_help(self) -> None:

@@ -13,8 +13,10 @@ from types import FrameType
 from typing import NoReturn
 
 from tests.hold import (
+    admin,
     clocks,
     crowd,
+    daemon_contract,
     datagram,
     extending,
     faults,
@@ -22,7 +24,10 @@ from tests.hold import (
     foreign,
     fragments,
     fuzz,
+    half_open,
+    health,
     hostile,
+    json_log,
     lifecycle,
     limits,
     link,
@@ -30,10 +35,12 @@ from tests.hold import (
     logs,
     overload,
     readme,
+    reloads,
     screen,
     small,
     soak,
     stream,
+    workers,
 )
 from tests.hold.promise import Promise, Result, select, summary
 from tests.hold.results import machine, table
@@ -57,14 +64,21 @@ FAMILIES = (
     fuzz,
     clocks,
     overload,
+    half_open,
     soak,
     logs,
+    json_log,
+    admin,
     lifecycle,
+    workers,
+    daemon_contract,
     foreign,
     listeners,
+    health,
     link,
     fragments,
     readme,
+    reloads,
     extending,
 )
 

@@ -7,7 +7,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,19 @@ from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import environment, twistd
 
-__all__ = ["daemon", "port_seven", "start_up_errors"]
+__all__ = [
+    "NOBODY",
+    "Mistake",
+    "all_mistakes",
+    "daemon",
+    "make_mistake",
+    "needs_port_seven",
+    "port_seven",
+    "start_up_errors",
+]
 
 # The exit codes as they are documented (sysexits.h), not as the service's code has them.
-USAGE, UNAVAILABLE, OS_ERROR, NO_PERMISSION = 64, 69, 71, 77
+USAGE, UNAVAILABLE, OS_ERROR, NO_PERMISSION, CONFIG = 64, 69, 71, 77, 78
 
 NOBODY = 65534
 
@@ -38,12 +48,14 @@ class Mistake:
         code: The exit code that says so.
         named: What the line on standard error has to name: the option and the value.
         command: A command that takes away a right first.
+        twistd_options: What is asked of twistd itself.
     """
 
     options: tuple[str, ...]
     code: int
     named: tuple[str, ...]
     command: tuple[str, ...] = ()
+    twistd_options: tuple[str, ...] = ()
 
 
 @promise(
@@ -53,7 +65,25 @@ class Mistake:
 )
 def start_up_errors(run: Run) -> str:
     """Each mistake is made twice: in the foreground, and as a daemon."""
-    mistakes = [
+    mistakes = all_mistakes(run)
+    wrong: list[str] = []
+
+    def make(number: int) -> None:
+        wrong.extend(make_mistake(mistakes[number], run.directory / f"mistake-{number}"))
+
+    with adopted() as orphans:
+        in_threads(make, count=len(mistakes), at_once=4)
+        if left := _alive(orphans):
+            wrong.append(f"{len(left)} processes are left")
+    figures = f"{len(mistakes)} mistakes, in the foreground and as a daemon"
+    kept(not wrong, f"{figures}: {len(wrong)} faults; {'; '.join(wrong)}")
+    skipped = "" if NO_PERMISSION in {each.code for each in mistakes} else " (nothing needs permission here)"
+    return f"{figures}: one line and the right exit code each{skipped}"
+
+
+def all_mistakes(run: Run) -> list[Mistake]:
+    """Find everything that cannot be started: before the fork of a daemon, and after it."""
+    return [
         *_taken_ports(run),
         *_forbidden_port(),
         Mistake(("--port", "0", "--interface", "203.0.113.9"), OS_ERROR, ("--interface", "203.0.113.9")),
@@ -71,25 +101,79 @@ def start_up_errors(run: Run) -> str:
         Mistake(("--nonsense",), USAGE, ("--nonsense",)),
         Mistake(("8080",), USAGE, ("8080",)),
         Mistake(("--tcp-port", "off", "--udp-port", "off"), USAGE, ("--tcp-port", "--udp-port", "off")),
+        *_wrong_files(run),
+        *_wrong_users(),
+        *(
+            Mistake(
+                ("--listen", f"echo=unix:sock{number}", "--listen", "b=awkward:BROKEN@tcp:0"),
+                OS_ERROR,
+                ("b=awkward:BROKEN@tcp:0", "cannot begin"),
+                twistd_options=options,
+            )
+            for number, options in enumerate(((), (f"--uid={NOBODY}",)) if os.geteuid() == 0 else ((),))
+        ),
     ]
-    wrong: list[str] = []
 
-    def make(number: int) -> None:
-        # One form after the other: both at once would now and then meet each other on the port that is still free.
-        for daemonised in (False, True):
-            directory = run.directory / f"mistake-{number}-{daemonised}"
-            directory.mkdir()
-            directory.chmod(0o777)  # also for who is nobody
-            wrong.extend(_faults(mistakes[number], directory, daemonised=daemonised))
 
-    with adopted() as orphans:
-        in_threads(make, count=len(mistakes), at_once=4)
-        if left := orphans():
-            wrong.append(f"{len(left)} processes are left")
-    figures = f"{len(mistakes)} mistakes, in the foreground and as a daemon"
-    kept(not wrong, f"{figures}: {len(wrong)} faults; {'; '.join(wrong)}")
-    skipped = "" if any(mistake.command for mistake in mistakes) else " (port 7 needs no permission here)"
-    return f"{figures}: one line and the right exit code each{skipped}"
+def make_mistake(mistake: Mistake, directory: Path) -> list[str]:
+    """Make a mistake in both forms, one after the other: at once they could meet on the port that is still free.
+
+    Args:
+        mistake: What to do wrong.
+        directory: Where; it is made.
+
+    Returns:
+        What was not as it should be.
+    """
+    faults: list[str] = []
+    for daemonised in (False, True):
+        where = directory.with_name(f"{directory.name}-{daemonised}")
+        where.mkdir()
+        where.chmod(0o777)  # also for who is nobody
+        shutil.copy(Path(__file__).with_name("awkward.py"), where)
+        faults += _faults(mistake, where, daemonised=daemonised)
+    return faults
+
+
+def _alive(orphans: Callable[[], set[int]]) -> set[int]:
+    """Find orphans that have not ended, and bury those that have."""
+    until = time.monotonic() + 5
+    while (left := orphans()) and time.monotonic() < until:
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.02)
+    return left
+
+
+def _wrong_files(run: Run) -> Iterator[Mistake]:
+    """A configuration, a pidfile, a log and a directory that cannot be used."""
+    config = run.directory / "wrong.toml"
+    config.write_text("[[listener]]\nprotocol = 'ecko'\nendpoint = 'tcp:0'\n")
+    yield Mistake(("--config", str(config)), CONFIG, (f"{config}:2", "ecko"))
+    yield Mistake(("--config", "nowhere.toml"), CONFIG, ("nowhere.toml",))
+    for option in ("pidfile", "logfile", "rundir"):
+        wrong = f"--{option}=/nowhere/{option}"
+        yield Mistake(("-p", "0"), OS_ERROR, (f"--{option}", "/nowhere"), twistd_options=(wrong,))
+    running = run.directory / "running"
+    running.write_text(str(os.getpid()))
+    yield Mistake(
+        ("-p", "0"), UNAVAILABLE, ("--pidfile", str(os.getpid())), twistd_options=(f"--pidfile={running}",)
+    )
+
+
+def _wrong_users() -> Iterator[Mistake]:
+    """Users that do not exist, or that we may not become."""
+    for nobody_has in ((), ("--gid=12345678",)):
+        options = ("--uid=12345678", *nobody_has)
+        yield Mistake(("-p", "0"), USAGE, ("--uid", "12345678"), twistd_options=options)
+    command: tuple[str, ...] = ("env",)
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            return
+        command = ("setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-setuid,-setgid")
+    user = NOBODY if os.geteuid() != NOBODY else 0
+    yield Mistake(("-p", "0"), NO_PERMISSION, ("--uid",), command, (f"--uid={user}",))
 
 
 def _taken_ports(run: Run) -> Iterator[Mistake]:
@@ -144,8 +228,11 @@ def _faults(mistake: Mistake, directory: Path, *, daemonised: bool) -> Iterator[
     """Make a mistake, and tell what is not as it should be."""
     pidfile, log = directory / "pid", directory / "log"
     mode = [f"--logfile={log}"] if daemonised else ["-n"]
-    command = [*mistake.command, *twistd(), *mode, f"--pidfile={pidfile}", "echosvc", *mistake.options]
-    name = f"{' '.join(mistake.options)} ({'daemon' if daemonised else 'foreground'})"
+    command = [*mistake.command, *twistd(), *mode, f"--pidfile={pidfile}"]
+    command += [*mistake.twistd_options, "echosvc", *mistake.options]
+    name = (
+        f"{' '.join(mistake.twistd_options + mistake.options)} ({'daemon' if daemonised else 'foreground'})"
+    )
     try:
         done = subprocess.run(
             command, cwd=directory, env=environment(), capture_output=True, text=True, timeout=20, check=False
@@ -163,8 +250,9 @@ def _faults(mistake: Mistake, directory: Path, *, daemonised: bool) -> Iterator[
         yield f"{name}: the line does not name {' and '.join(missing)}: {said[0]}"
     if "Traceback" in everything:
         yield f"{name}: a traceback"
-    if pidfile.exists():
-        yield f"{name}: the pidfile is left"
+    left = {each.name for each in directory.iterdir()} - {"log", "awkward.py", "__pycache__"}
+    if left:
+        yield f"{name}: left behind: {', '.join(sorted(left))}"
 
 
 @promise(
@@ -191,7 +279,7 @@ def daemon(run: Run) -> str:
 def port_seven(run: Run) -> str:
     """What is left of root's rights is read from ``/proc/PID/status``."""
     needs_root()
-    _needs_port_seven()
+    needs_port_seven()
     directory = run.directory / "daemon"
     directory.mkdir()
     os.chown(directory, NOBODY, NOBODY)  # so that nobody can remove the pidfile
@@ -200,20 +288,26 @@ def port_seven(run: Run) -> str:
     )
     kept(server.ports() == (ECHO, ECHO), f"listens on {server.ports()}")
     status = server.status()
-    rights = {name: status[name] for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff")}
+    rights = {name: status[name] for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff", "NoNewPrivs")}
     figures = ", ".join(
         f"{name} {' '.join(dict.fromkeys(value.split())) or '-'}" for name, value in rights.items()
     )
     for name in ("Uid", "Gid"):
         kept(set(rights[name].split()) == {str(NOBODY)}, figures)
-    kept("0" not in rights["Groups"].split(), figures)
+    kept(set(rights["Groups"].split()) <= {str(NOBODY)}, figures)
+    kept(rights["NoNewPrivs"] == "1", figures)
     kept(int(rights["CapPrm"], 16) == 0 == int(rights["CapEff"], 16), figures)
     answers(ECHO, ECHO)
     _ends_well(server)
     return f"{figures}; serves port {ECHO}; SIGTERM: exit code 0, no pidfile, a clean log"
 
 
-def _needs_port_seven() -> None:
+def needs_port_seven() -> None:
+    """Go on if nobody has port 7.
+
+    Raises:
+        Skipped: Somebody has.
+    """
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET6, kind) as sock:
             try:

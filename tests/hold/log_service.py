@@ -70,7 +70,12 @@ class Logging:
 
 
 def start_logging(
-    run: Run, twistd_options: Sequence[str] = (), *, prefix: Sequence[str] = (), output: str = ""
+    run: Run,
+    twistd_options: Sequence[str] = (),
+    *,
+    options: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+    output: str = "",
 ) -> Logging:
     """Start the service, or the control, and wait until it listens.
 
@@ -79,6 +84,7 @@ def start_logging(
     Args:
         run: Stops it.
         twistd_options: Where to log to, as twistd has it. The control has no choice.
+        options: How to log, as the service has it. Nor has it here.
         prefix: A command that starts the command.
         output: Where to send its standard output and standard error.
     """
@@ -99,7 +105,7 @@ def start_logging(
         command = [sys.executable, "-P", "talkative.py", *map(str, (echo, talk, many))]
     else:
         asked = [word for each in listeners for word in ("--listen", each)]
-        command = [*twistd(), "-n", "--pidfile=", *twistd_options, "echosvc", *asked]
+        command = [*twistd(), "-n", "--pidfile=", *twistd_options, "echosvc", *options, *asked]
     redirect = ("sh", "-c", 'exec "$@" >"$0" 2>&1', output) if output else ()
     # Unbuffered, Python does not say when a pipe takes nothing more.
     server = Server(["env", "-u", "PYTHONUNBUFFERED", *prefix, *redirect, *command], directory)

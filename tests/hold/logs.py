@@ -25,7 +25,7 @@ from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run
 from tests.hold.talkative import PRINTING_WAYS, SOCKET, WAYS
 
-__all__ = ["broken_logs", "floods", "hostile_bytes"]
+__all__ = ["OWN_DEV", "attack", "broken_logs", "floods", "hostile_bytes", "needs_mounts", "syslog"]
 
 #: What looks like the beginning of an entry.
 FORGED = "2001-01-01T00:00:00+0000 [echosvc#info] forged"
@@ -92,18 +92,18 @@ def _forged(log: str) -> int:
 
 def _to_stdout(run: Run) -> str:
     logging = start_logging(run)
-    _attack(logging, run)
+    attack(logging, run)
     return (logging.directory / "log").read_bytes().decode("utf-8", "surrogateescape")
 
 
 def _to_file(run: Run) -> str:
     logging = start_logging(run, ["--logfile=own.log"])
-    _attack(logging, run)
+    attack(logging, run)
     return (logging.directory / "own.log").read_bytes().decode("utf-8", "surrogateescape")
 
 
 #: Gives a command a /dev of its own, which has a socket for syslog.
-_OWN_DEV = """
+OWN_DEV = """
 cd "$0" || exit
 for each in null zero full random urandom; do : > $each && mount --bind /dev/$each $each || exit; done
 mount --rbind . /dev && cd - >/dev/null && exec "$@"
@@ -111,18 +111,16 @@ mount --rbind . /dev && cd - >/dev/null && exec "$@"
 
 
 def _to_syslog(run: Run) -> str:
-    _needs_mounts()
+    needs_mounts()
     dev = run.directory / "dev"
     dev.mkdir()
-    with _syslog(dev / "log") as came:
-        _attack(
-            start_logging(run, ["--syslog"], prefix=("unshare", "-m", "sh", "-c", _OWN_DEV, str(dev))), run
-        )
+    with syslog(dev / "log") as came:
+        attack(start_logging(run, ["--syslog"], prefix=("unshare", "-m", "sh", "-c", OWN_DEV, str(dev))), run)
     return b"\n".join(came).decode("utf-8", "surrogateescape")
 
 
 @contextlib.contextmanager
-def _syslog(path: Path) -> Iterator[list[bytes]]:
+def syslog(path: Path) -> Iterator[list[bytes]]:
     """Be syslog, and collect what comes."""
     came: list[bytes] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -142,7 +140,8 @@ def _syslog(path: Path) -> Iterator[list[bytes]]:
             thread.join()
 
 
-def _needs_mounts() -> None:
+def needs_mounts() -> None:
+    """Raise `Skipped` where a process cannot have a /dev of its own."""
     needs_root()
     if shutil.which("unshare") is None:
         raise Skipped("needs unshare (util-linux)")
@@ -151,7 +150,7 @@ def _needs_mounts() -> None:
         raise Skipped(f"cannot make a mount namespace: {tried.stderr.strip()}")
 
 
-def _attack(logging: Logging, run: Run) -> None:
+def attack(logging: Logging, run: Run) -> None:
     """Send the hostile bytes to all that logs, see that an honest client is served, and stop the service."""
     with connect(IPV4, logging.talk) as sock:
         sock.sendall(HOSTILE)
@@ -369,7 +368,7 @@ def _closed_pipe(run: Run) -> BrokenLog:
 
 
 def _full_disk(run: Run) -> BrokenLog:
-    _needs_mounts()
+    needs_mounts()
     disk = run.directory / "disk"
     disk.mkdir()
     mount = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"', str(disk))

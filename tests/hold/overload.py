@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import resource
-import select
 import socket
 import struct
 import subprocess
@@ -18,25 +17,17 @@ from pathlib import Path
 
 from tests.hold.clients import IPV4, Pings, answers, connect, in_threads, one_datagram, ping
 from tests.hold.forge import needs_root
-from tests.hold.namespace import namespace
-from tests.hold.promise import Broken, Skipped, kept, promise
+from tests.hold.promise import Skipped, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
 
-__all__ = ["capped_memory", "churn", "half_open", "overload"]
+__all__ = ["LINES", "capped_memory", "churn", "overload", "program", "reset_at_end"]
 
 #: Connections that are nothing but trouble, in a second, from two processes together.
 CHURN = 5000
 
 #: Lines of log that all of them may cause.
 LINES = 10
-
-#: Connections that are asked for in others' names, in a second; those that a real client makes at once, and seconds after which
-#: it asks again for one of which it has heard nothing (RFC 6298, 2.1).
-SYNS, BURST, RETRY = 20_000, 100, 1.0
-
-#: This end of all of them.
-HERE = "10.99.0.1"
 
 #: Bytes that the service may have in all.
 CAP = 128 * 1024 * 1024
@@ -68,7 +59,7 @@ def churn(run: Run) -> str:
     before = len(server.log().splitlines())
     arguments = (IPV4, str(server.tcp), str(seconds), str(CHURN / 2))
     connected: list[float] = []
-    with _program("churn", *arguments) as one, _program("churn", *arguments) as other:
+    with program("churn", *arguments) as one, program("churn", *arguments) as other:
 
         def is_over() -> bool:
             return one.poll() is not None and other.poll() is not None
@@ -99,100 +90,6 @@ def churn(run: Run) -> str:
     return figures
 
 
-@promise(
-    "T15-half-open",
-    f"{SYNS} connections a second asked for in the names of others: a real client makes its own, {BURST} at once, each at the first try",
-    deadline=60,
-    unguarded="worst [1-9]|no answer",
-)
-def half_open(run: Run) -> str:
-    """In a network namespace, where what is answered to forged addresses goes nowhere.
-
-    When the kernel has no room to remember who has asked, it answers with SYN cookies (tcp(7), tcp_syncookies, on by default):
-    whoever is real comes back with one.
-    """
-    space = run.using(namespace())
-    space.ip("address", "add", f"{HERE}/32", "dev", "lo")
-    space.ip("route", "add", "10.128.0.0/9", "dev", "lo")
-    with space.inside():
-        if _read(Path("/proc/sys/net/ipv4/tcp_syncookies")).strip() not in ("1", "2"):
-            raise Skipped("needs net.ipv4.tcp_syncookies")
-    server = run.serve(prefix=space.command)
-    lines = len(server.log().splitlines())
-    seconds = 10 if run.long else 3
-    bursts: list[float] = []
-    arguments = ("half-open", "10.128.0.0", "100000", HERE, str(server.tcp), str(seconds), str(SYNS))
-    with space.inside(), _program("packets", *arguments, prefix=space.command) as forger:
-        before = _tcp_counters()
-        time.sleep(0.5)  # until there is no room
-        while forger.poll() is None:
-            bursts.append(_burst(server.tcp))
-            time.sleep(0.01)
-        after = _tcp_counters()
-        asked = int(forger.communicate()[0])
-        answers(server.tcp, server.udp)
-    cookies, dropped = (after[name] - before[name] for name in ("SyncookiesSent", "ListenOverflows"))
-    lines = len(server.log().splitlines()) - lines
-    figures = (
-        f"{asked} asked for in {seconds} s, {cookies} answered with cookies; a real client: {len(bursts)} times {BURST}"
-        f" connections at once, 0 failed, worst {max(bursts):.2f} s with echo; {dropped} refused by the full queue;"
-        f" {lines} lines of log"
-    )
-    kept(max(bursts) < RETRY and lines <= LINES, figures)
-    kept(cookies > asked / 2 and asked >= SYNS * seconds / 2, f"{figures}: too few")
-    return figures
-
-
-def _burst(port: int) -> float:
-    """Connect many times at once, and have a word echoed on each; return how many seconds that took.
-
-    Raises:
-        Broken: One of them failed.
-    """
-    started = time.monotonic()
-    with contextlib.ExitStack() as sockets:
-        waiting = {}
-        poll = select.poll()
-        for _ in range(BURST):
-            sock = sockets.enter_context(_reset_at_end(socket.socket()))
-            sock.setblocking(False)
-            sock.connect_ex((HERE, port))
-            waiting[sock.fileno()] = sock
-            poll.register(sock, select.POLLOUT)
-        while waiting:
-            for number, event in poll.poll(100):
-                sock = waiting[number]
-                if event & (select.POLLERR | select.POLLHUP):
-                    problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    raise Broken(f"a connection failed: {os.strerror(problem)}")
-                if event & select.POLLOUT:
-                    sock.send(b"word")
-                    poll.modify(number, select.POLLIN)
-                else:
-                    kept(sock.recv(4) == b"word", "a connection was answered wrong")
-                    poll.unregister(number)
-                    del waiting[number]
-            kept(time.monotonic() - started < 5, f"{len(waiting)} of {BURST} had no answer")
-    return time.monotonic() - started
-
-
-def _tcp_counters() -> dict[str, int]:
-    """What the kernel has counted of TCP in this thread's namespace, besides what RFC 4022 has."""
-    names, values = (
-        line.split()[1:]
-        for line in _read(Path("/proc/thread-self/net/netstat")).splitlines()
-        if line.startswith("TcpExt:")
-    )
-    return dict(zip(names, map(int, values), strict=True))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as problem:
-        raise Skipped(f"needs {path}: {problem.strerror}") from problem
-
-
 def _ping_until(server: Server, is_over: object) -> Pings:
     assert callable(is_over)
     return ping(IPV4, server.tcp, count=10**6, interval=0.002, until=is_over)
@@ -216,7 +113,7 @@ def capped_memory(run: Run) -> str:
         server = run.serve("--max-per-source", many, prefix=("sh", "-c", join, "sh"))
 
         def idle(number: int) -> socket.socket:
-            sock = _reset_at_end(connect(IPV4, server.tcp))
+            sock = reset_at_end(connect(IPV4, server.tcp))
             sock.sendall(b"%08d" % number)
             kept(sock.recv(8) == b"%08d" % number, "an idle connection was answered wrong")
             return sock
@@ -232,7 +129,7 @@ def capped_memory(run: Run) -> str:
         )
         pinger.start()
         greedy = [
-            open_sockets.enter_context(_reset_at_end(connect(IPV4, server.tcp, receive_buffer=4096)))
+            open_sockets.enter_context(reset_at_end(connect(IPV4, server.tcp, receive_buffer=4096)))
             for _ in range(greedy_count)
         ]
         taken = _pour(greedy, seconds=10 if run.long else 5)
@@ -350,9 +247,9 @@ def _overload(server: Server, seconds: int) -> tuple[bool, str]:
     began, dropped = time.monotonic(), _dropped_by_kernel(server.udp)
     with contextlib.ExitStack() as programs:
         flood = ("flood", IPV4, str(server.udp), "64", str(seconds))
-        floods = [programs.enter_context(_program("peer", *flood)) for _ in range(3)]
-        late = programs.enter_context(_program("peer", "late", str(seconds)))
-        storm = programs.enter_context(_program("churn", IPV4, str(server.tcp), str(seconds), "1e9"))
+        floods = [programs.enter_context(program("peer", *flood)) for _ in range(3)]
+        late = programs.enter_context(program("peer", "late", str(seconds)))
+        storm = programs.enter_context(program("churn", IPV4, str(server.tcp), str(seconds), "1e9"))
         pings = _ping_until(server, lambda: all(each.poll() is not None for each in (*floods, storm)))
         offered = sum(int(each.communicate()[0]) for each in floods)
         connections = int(storm.communicate()[0])
@@ -387,7 +284,8 @@ def _table(name: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _program(name: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+def program(name: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Run one of the programs beside this file, for as long as the context lasts."""
     # -P keeps this package's module names out of the program's way.
     command = [*prefix, sys.executable, "-P", str(Path(__file__).with_name(f"{name}.py")), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
@@ -397,7 +295,7 @@ def _program(name: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterat
             process.kill()
 
 
-def _reset_at_end(sock: socket.socket) -> socket.socket:
+def reset_at_end(sock: socket.socket) -> socket.socket:
     """Have a connection reset when it is closed, so that no port stays in TIME_WAIT, in somebody's way."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
     return sock

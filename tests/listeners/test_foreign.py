@@ -13,7 +13,7 @@ import attrs
 from twisted.internet import endpoints
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
@@ -184,6 +184,32 @@ class ServingTests(ForeignCase):
         self.assertIsInstance(protocol, Echo)
         self.assertEqual({"max-connections": 1}, listener.drops())
         self.assertEqual("2 connections", listener.totals())
+
+    def test_behind_a_proxy(self) -> None:
+        """The client that it announces is let in or not, and counts, until its connection ends."""
+        listener = self.open(proxy=(ip_network("::1/128"),), door=DoorSettings(deny=("192.0.2.0/24",)))
+        gate = self.start(listener, max_connections=5, max_per_source=1)
+        for client, word in (("203.0.113.1", b"word"), ("203.0.113.1", b""), ("192.0.2.1", b"")):
+            sock = self.connect(listener)
+            sock.sendall(f"PROXY TCP4 {client} 127.0.0.1 5 7\r\nword".encode())
+            connection = max(
+                (each for each in self.reactor.getReaders() if isinstance(each, Server)),
+                key=lambda each: each.sessionno,
+            )
+            connection.doRead()
+            self.reactor.advance(0)
+            connection.doWrite()
+            try:
+                came = sock.recv(10)
+            except ConnectionResetError:
+                came = b""
+            self.assertEqual(word, came)
+        self.assertEqual(1, gate.quota.count)
+        (connection,) = [each for each in self.reactor.getReaders() if isinstance(each, Server)]
+        connection.connectionLost(Failure(ConnectionDone()))
+
+        self.assertEqual(0, gate.quota.count)
+        self.assertEqual({"max-per-source": 1, "access-denied": 1}, listener.drops())
 
     def test_whoever_is_not_allowed_is_closed(self) -> None:
         """And counted."""

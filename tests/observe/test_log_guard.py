@@ -8,10 +8,10 @@ from twisted.logger import Logger, LogPublisher, formatEvent, globalLogPublisher
 from twisted.python import log
 from twisted.trial.unittest import SynchronousTestCase
 
-from echosvc import service
 from echosvc.observe import LogGuard
 from echosvc.observe.flood import ENTRIES, INTERVAL
 from echosvc.observe.log_pipe import own_pipes
+from echosvc.service import echo_service as service
 from echosvc.service import open_service
 from echosvc.settings import Settings
 from tests.doubles import FakeReactor

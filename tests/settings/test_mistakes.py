@@ -78,7 +78,7 @@ class LineTests(ConfigCase):
         for text, expected in (
             ("listner = 3", "1: unknown key listner; did you mean listener?"),
             (f"[default]\n{_GOOD}", "1: unknown key default; did you mean defaults?"),
-            (f"{_GOOD}\n[[server]]", "5: unknown key server; there are limits, defaults, listener"),
+            (f"{_GOOD}\n[[server]]", "5: unknown key server; did you mean service?"),
             (
                 "limits.max_connections = 3\n" + _GOOD,
                 "1: unknown key max_connections; did you mean max-connections?",

@@ -71,6 +71,17 @@ class ReceivingTests(PortCase):
         self.assertFalse(port.socket.getblocking())
         port.doRead()  # nothing there: returns at once
 
+    def test_serves_what_waits_before_the_end(self) -> None:
+        """All that has come in is served, however many turns that takes otherwise."""
+        recorder = Recorder()
+        port = self.open_port(recorder)
+        client = self.client()
+        for _ in range(2 * BATCH + 1):
+            client.sendto(b"", port.socket.getsockname())
+        port.serve_waiting()
+
+        self.assertEqual(2 * BATCH + 1, len(recorder.received))
+
     def test_a_turn_is_bounded_even_if_datagrams_are_empty(self) -> None:
         """A flood of empty datagrams leaves the reactor time for everyone else."""
         recorder = Recorder()

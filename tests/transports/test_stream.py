@@ -7,10 +7,12 @@ import os
 import resource
 import select
 import socket
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -259,6 +261,64 @@ class PortTests(StreamCase):
 
         self.successResultOf(stopped)
         self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", number))
+
+
+class DrainingTests(StreamCase):
+    """What is asked of a port and its connections before the end."""
+
+    def test_accept_waiting(self) -> None:
+        """Everybody who waits is accepted, however many accepts a turn has otherwise."""
+        factory = RecorderFactory()
+        port = self.open_port(factory)
+        for _ in range(30):
+            client = socket.create_connection(("127.0.0.1", port.getHost().port), 5)
+            self.addCleanup(client.close)
+        port.numberAccepts = 1
+        port.accept_waiting()
+        for transport in self.hub.getReaders():
+            if isinstance(transport, StreamTransport):
+                self.addCleanup(self.drop, transport)
+
+        self.assertEqual(30, len(factory.built))
+
+    def test_unread(self) -> None:
+        """What has come in and was not read yet is known by its number of bytes."""
+        client, transport = self.connect(self.open_port(RecorderFactory()))
+        before = transport.unread()
+        client.sendall(b"hello")
+        select.select([transport.socket], [], [], 5)
+
+        self.assertEqual((0, 5), (before, transport.unread()))
+
+    def test_finish(self) -> None:
+        """What is queued is sent, then our direction ends; the other is read on, and nothing more is sent."""
+        client, transport = self.connect(self.open_port(EchoFactory()))
+        client.sendall(b"one")
+        self.hub.doRead()
+        transport.finish()
+        transport.doWrite()
+        self.assertEqual(b"one", client.recv(10))
+        self.assertEqual(b"", client.recv(10))
+        client.sendall(b"two")
+        select.select([transport.socket], [], [], 5)
+        self.hub.doRead()
+
+        self.assertTrue(transport.connected)
+        client.close()
+        select.select([transport.socket], [], [], 5)
+        self.hub.doRead()
+        self.reactor.advance(0)
+        self.assertFalse(transport.connected)
+
+    def test_finish_with_a_layer(self) -> None:
+        """TLS has no half: a connection that speaks it is closed in good order."""
+        layer: Any = WrappingFactory(RecorderFactory())
+        client, transport = self.connect(self.open_port(layer))
+        transport.finish()
+        self.hub.doRead()
+        self.reactor.advance(0)
+
+        self.assertEqual((b"", False), (client.recv(10), transport.connected))
 
 
 class ClosingTests(StreamCase):

@@ -92,6 +92,7 @@ class HandshakeTests(TLSCase):
         self.server.connectionLost(DONE)
 
         self.assertEqual(self.refused, {"tls-handshake-failed": 1})
+        self.assertEqual(self.wire.why, "tls-handshake-failed")
         self.assertEqual(inner.built, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -135,7 +136,7 @@ class HandshakeTests(TLSCase):
         self.assertTrue(self.wire.aborted)
         self.server.connectionLost(Failure(ConnectionAborted()))
 
-        self.assertEqual(self.refused, {"tls-handshake-late": 1})
+        self.assertEqual((self.refused, self.wire.why), ({"tls-handshake-late": 1}, "tls-handshake-late"))
 
     def test_a_handshake_that_is_done_has_no_deadline(self) -> None:
         """A quiet connection may last."""
@@ -292,7 +293,7 @@ class InputTests(TLSCase):
         self.assertGreater(asked, 400)
         self.assertTrue(CONTROL < answered < CONTROL + 100)
         self.assertEqual(self.wire.take(), b"")
-        self.assertEqual(self.refused, {"tls-control-flood": 1})
+        self.assertEqual((self.refused, self.wire.why), ({"tls-control-flood": 1}, "tls-control-flood"))
 
     def test_a_quiet_protocol_may_hear_for_ever(self) -> None:
         """Only what TLS answers by itself counts, not what is sent or answered by the protocol."""

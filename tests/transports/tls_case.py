@@ -39,6 +39,7 @@ class Wire(StringTransport):
     half_closed = False
     aborted = False
     writes = 0
+    why: str | None = None
 
     def write(self, data: bytes) -> None:
         """Remember."""

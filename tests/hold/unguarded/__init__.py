@@ -6,7 +6,9 @@ function here takes one thing away, at the place that does it; its docstring say
 
 from __future__ import annotations
 
+from tests.hold.unguarded import daemons as daemons
 from tests.hold.unguarded import datagrams as datagrams
+from tests.hold.unguarded import lifecycle as lifecycle
 from tests.hold.unguarded import protocols as protocols
 from tests.hold.unguarded import streams as streams
 from tests.hold.unguarded import surroundings as surroundings

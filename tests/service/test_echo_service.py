@@ -15,13 +15,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogLevel, LogPublisher, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from echosvc import service as service_module
 from echosvc.admission import DoorSettings, GateSettings, Limits
-from echosvc.errors import InvalidListener, PortInUse
+from echosvc.errors import ExitCode, InvalidListener, ListenError, PortInUse
 from echosvc.listeners import Internet, ListenerSettings, TLSSettings, UnixSocket, certificates
 from echosvc.listeners.listener import Listener
 from echosvc.protocols import WireProtocol
 from echosvc.service import EchoService, open_service
+from echosvc.service import echo_service as service_module
 from echosvc.settings import Settings
 from echosvc.transports import StreamTransport, tls
 from echosvc.transports.hub import hub_for
@@ -304,10 +304,13 @@ class TermTests(ServiceCase):
 
     def test_a_second_one_changes_nothing(self) -> None:
         """A reactor that is stopping already cannot be stopped; asking it again would be a traceback."""
+        self.keep_signals()
         reactor = SignallingReactor()
-        service = self.start(reactor)
-        service._on_sigterm()
-        service._on_sigterm()
+        signal.signal(signal.SIGTERM, reactor.sigTerm)
+        self.start(reactor)
+        self.run_hooks()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
         self.assertEqual(1, reactor.stops)
 
@@ -496,21 +499,22 @@ class BadStartTests(ServiceCase):
         """Describe a listener that cannot begin."""
         return ListenerSettings(protocol=f"{__name__}:BAD", place=Internet("tcp", 0, "127.0.0.1"))
 
-    def test_others_are_served(self) -> None:
-        """It is logged, its socket is closed, and the others listen."""
+    def test_nothing_is_served_then(self) -> None:
+        """A service of which a part is missing would look well. The error names the listener, its place and what was raised."""
         good = settings().listeners
-        service = self.start(FakeReactor(), Settings(listeners=(good[0], self.bad(), good[1])))
+        reactor = FakeReactor()
+        service = open_service(Settings(listeners=(good[0], self.bad(), good[1])), reactor)
+        refused = self.assertRaises(ListenError, service.startService)
+        reactor.advance(0)
 
-        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
-        self.assertEqual(2, len(self.reactor.getReaders()))
-        self.assertRaises(
-            ConnectionRefusedError, socket.create_connection, ("127.0.0.1", service.listeners[1].port), 5
+        self.assertEqual(
+            f"{refused.option}: {service.listeners[1].where}: bad cannot begin: RuntimeError('bug')",
+            str(refused),
         )
-
-    def test_nobody_else_is_there(self) -> None:
-        """A service that serves nothing does not begin."""
-        service = open_service(Settings(listeners=(self.bad(),)), FakeReactor())
-
-        self.assertRaises(RuntimeError, service.startService)
-        self.flushLoggedErrors(RuntimeError)
+        self.assertEqual(ExitCode.SYSTEM, refused.exit_code)
+        self.assertEqual([], reactor.getReaders())
+        for listener in (service.listeners[0], service.listeners[1]):
+            self.assertRaises(
+                ConnectionRefusedError, socket.create_connection, ("127.0.0.1", listener.port), 5
+            )
         self.assertIs(LogPublisher, type(globalLogPublisher))  # its guard is gone

@@ -1,0 +1,27 @@
+"""What the promises about the life of the service rest on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import succeed
+
+from echosvc.service import draining, echo_service, reloading
+from tests.hold.unguarded.registry import guard_of, replace
+
+
+@guard_of("T29-drain")
+def _wait_for_others() -> None:
+    """Those who are connected may finish."""
+    nothing = draining.Drained(0, 0, 0.0)
+    replace(draining.Drain, "start", lambda drain: succeed(nothing))
+
+
+@guard_of("T29-reload")
+def _keep_sockets() -> None:
+    """A socket that is asked for before and after is never closed, nor opened anew."""
+
+    def all_anew(listeners: Any, settings: Any) -> reloading.Plan:
+        return reloading.Plan(removed=list(listeners), added=list(settings))
+
+    replace(echo_service, "plan", all_anew)
