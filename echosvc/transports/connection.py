@@ -46,6 +46,11 @@ READ_TURN = 2 * BULK_READ
 LITTLE = 16 * 1024
 
 
+#: What waits is kept in pieces, each an object of some 50 bytes more; of those shorter than so many bytes, so many at a time
+#: become one. (From a peer that sends a byte at a time and reads nothing, 64 KiB took 3 MiB.)
+SMALL_PIECE, SMALL_PIECES = 512, 64
+
+
 class DirectConnection(tcp.Connection):
     """Writes at once when nothing is queued, and reads until there is no more.
 
@@ -75,6 +80,7 @@ class DirectConnection(tcp.Connection):
     #: the CPU of C, 1.3 before).
     _read_size = TINY_READ
     _broken = False
+    _small_pieces = 0
 
     def _be_direct(self) -> None:
         """Begin, once connected."""
@@ -88,6 +94,7 @@ class DirectConnection(tcp.Connection):
         self.messages_out += 1
         if not self._direct or type(data) is not bytes:
             super().write(data)
+            self._join_small(len(data))
             return
         try:
             taken = os.write(self._fd, data)
@@ -102,17 +109,29 @@ class DirectConnection(tcp.Connection):
             rest = memoryview(data)[taken:]  # not a copy: a message may be large
             self._tempDataBuffer.append(rest)  # type: ignore[arg-type]  # joined later, as bytes are
             self._tempDataLen += len(rest)
+            self._join_small(len(rest))
             self.startWriting()  # first, so that what the producer writes when it is paused is queued, too
             self._maybePauseProducer()
 
     def writeSequence(self, iovec: Any) -> None:
         """Send or queue all of it, as one message."""
         pieces = list(iovec)
-        if self._direct and all(type(piece) is bytes for piece in pieces):
+        if all(type(piece) is bytes for piece in pieces):
             self.write(b"".join(pieces))
         else:
-            self.messages_out += 1
-            super().writeSequence(pieces)
+            super().writeSequence(pieces)  # which says what is wrong with them
+
+    def _join_small(self, length: int) -> None:
+        """Keep what waits in few pieces.
+
+        Args:
+            length: Bytes of the piece that was queued last.
+        """
+        if length < SMALL_PIECE:
+            self._small_pieces += 1
+            if self._small_pieces == SMALL_PIECES:
+                self._small_pieces = 0
+                self._tempDataBuffer[-SMALL_PIECES:] = [b"".join(self._tempDataBuffer[-SMALL_PIECES:])]
 
     def writeSomeData(self, data: bytes) -> int | ConnectionLost:
         """Send from the queue, and count what the kernel took."""

@@ -321,6 +321,48 @@ class DrainingTests(StreamCase):
         self.assertEqual((b"", False), (client.recv(10), transport.connected))
 
 
+class QueueTests(StreamCase):
+    """What waits because the peer takes nothing."""
+
+    def fill_with(self, transport: StreamTransport, pieces: list[bytes]) -> int:
+        """Queue pieces behind what the kernel does not take, and tell how many objects hold what waits."""
+        self.fill(transport)
+        for piece in pieces:
+            transport.write(piece)
+        return len(transport._tempDataBuffer)
+
+    def test_small_pieces(self) -> None:
+        """What is written a few bytes at a time is not kept as so many objects, of 50 bytes each."""
+        _, transport = self.connect(self.open_port(RecorderFactory()))
+
+        self.assertLess(self.fill_with(transport, [b"x"] * 10_000), 10_000 / 64 + 64)
+        self.assertLess(self.fill_with(transport, []), 10_000 / 64 + 64)
+        transport.writeSequence([b"x"] * 10_000)
+        self.assertLess(len(transport._tempDataBuffer), 20_000 / 64 + 128)
+
+    def test_large_pieces(self) -> None:
+        """Those that are large anyway are not copied."""
+        _, transport = self.connect(self.open_port(RecorderFactory()))
+
+        self.assertGreaterEqual(self.fill_with(transport, [b"x" * 1000] * 500), 500)
+
+    def test_the_order(self) -> None:
+        """Everything is sent as it was written, large pieces among small ones."""
+        client, transport = self.connect(self.open_port(RecorderFactory()))
+        self.fill(transport)
+        pieces = [bytes([number % 251]) * (1 + 700 * (number % 50 == 0)) for number in range(1000)]
+        for piece in pieces:
+            transport.write(piece)
+        wanted, came = b"".join(pieces), bytearray()
+        client.settimeout(5)
+        while not came.endswith(wanted[-500:]):
+            came = (came + client.recv(1_000_000))[-2 * len(wanted) :]
+            if transport.dataBuffer or transport._tempDataLen:
+                transport.doWrite()
+
+        self.assertTrue(came.endswith(wanted))
+
+
 class ClosingTests(StreamCase):
     """A connection ends with its data delivered, or, if the peer has stopped reading, by a timer."""
 

@@ -29,7 +29,8 @@ class SuitePort(StreamPort):
         tcp.Port.__init__(self, port, factory, backlog, interface, reactor)
         self._factory = factory
         self.stall_timeout = 300.0
-        self.aborts = Counter()
+        self.aborts, self.ended = Counter(), Counter()
+        self.bytes_in = self.bytes_out = 0
 
     def startListening(self) -> None:
         """Bind, and begin to accept."""
