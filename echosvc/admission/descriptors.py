@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-from echosvc.admission.gate import overbooked
+from echosvc.admission.quota import overbooked
 
 __all__ = ["DEFAULT_MAX_CONNECTIONS", "provide_for"]
 

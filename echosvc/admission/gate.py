@@ -23,6 +23,7 @@ from echosvc.admission.quota import ACCEPT_RATE, MAX_CONNECTIONS, Limits, Quota
 from echosvc.admission.settings import DoorSettings
 from echosvc.admission.sources import Sources
 from echosvc.admission.sweep import PATIENCE, TICK, Connection, Member, Sweep
+from echosvc.transports.admission import PROXY_UNTRUSTED
 
 __all__ = ["ACCESS_DENIED", "EVICTED_IDLE", "MEMORY", "Door", "Gate", "Queueing", "Ticket"]
 
@@ -34,10 +35,6 @@ EVICTED_IDLE = "evicted-idle"
 
 MEMORY = "memory"
 """All together had more queued than they may, and it had much for long."""
-
-#: Connections that may be in beyond the limit for the moment that it takes to close those that make room for them, and the
-#: part of the limit that this is at most.
-OVERBOOKED, OVERBOOKED_PART = 32, 8
 
 
 class Queueing(Connection, Protocol):
@@ -87,18 +84,25 @@ class Gate:
         self._doors: list[Door] = []
         self._ticked = 0.0
 
-    def door(self, settings: DoorSettings, access: AccessList, *, proxied: bool = False) -> Door:
+    def door(
+        self,
+        settings: DoorSettings,
+        access: AccessList,
+        *,
+        trusts: Callable[[IAddress], bool] | None = None,
+    ) -> Door:
         """Make the door of one listener.
 
         Args:
             settings: What holds there, besides what holds for all.
             access: Who may connect: the networks of the settings.
-            proxied: Peers are proxies: access and limits are for the clients that they announce, and the proxy itself only
-                takes a place.
+            trusts: Tells whether a peer is a proxy that may announce others; nobody else may connect. Access, limits of a
+                source and rates are for the clients, and the proxy's connection only takes a place. None: peers are
+                clients.
         """
         quota = Quota(settings.limits, self._seconds) if settings.limits != Limits() else None
         self._doors = [each for each in self._doors if not each.is_closed or each.tickets()]
-        door = Door(self, quota, settings, access, proxied=proxied)
+        door = Door(self, quota, settings, access, trusts)
         self._doors.append(door)
         return door
 
@@ -122,28 +126,25 @@ class Gate:
             self.timer.cancel()
             self.timer = None
 
-    def make_room(self, door: Door | None) -> bool:
-        """End the connection that has been idle the longest, if any has been for a while.
+    def idlest(self, door: Door | None) -> tuple[Door, Member, Connection] | None:
+        """Find the connection that has been idle the longest; None if none has been for a while.
 
         Args:
             door: Whose connections are looked at; None for all.
-
-        Returns:
-            Whether one ends.
         """
         found = [
-            (member.moved, each, member, connection)
+            (each, member, connection)
             for each in ([door] if door is not None else self._doors)
             for member, connection in each.sweep.idlest()
         ]
-        if not found:
-            return False
-        _, its_door, member, connection = min(found, key=itemgetter(0))
+        return min(found, key=lambda each: each[1].moved, default=None)
+
+    def evict(self, door: Door, member: Member, connection: Connection) -> None:
+        """End a connection that makes room for another."""
         member.deadline = self.now + PATIENCE  # it is on its way out
-        its_door.counts[EVICTED_IDLE] += 1
+        door.counts[EVICTED_IDLE] += 1
         connection.why = EVICTED_IDLE
         connection.abortConnection()
-        return True
 
     def wake(self) -> None:
         """Begin to look at connections: there is one."""
@@ -201,8 +202,7 @@ class Door:
         quota: Quota | None,
         settings: DoorSettings,
         access: AccessList,
-        *,
-        proxied: bool,
+        trusts: Callable[[IAddress], bool] | None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_closed = False
@@ -210,7 +210,7 @@ class Door:
         self.gate = gate
         self.quotas = [gate.quota] if quota is None else [quota, gate.quota]
         self.sweep = Sweep(idle_timeout=settings.idle_timeout, lifetime=settings.lifetime, ended=self.counts)
-        self._proxied = proxied
+        self._trusts = trusts
 
     def admit(self, peer: IAddress) -> Ticket | None:
         """Decide about a connection that was accepted.
@@ -221,17 +221,25 @@ class Door:
         Returns:
             None if it is to be closed at once; the refusal has been counted.
         """
-        source = None
-        reason = None
-        if isinstance(peer, IPv4Address | IPv6Address) and not self._proxied:
-            source = self.gate.sources.key_of_host(peer.host)
-            reason = self.refuses_client(peer.host, source)
-        if reason is None:
-            reason = self._refuses_all()
+        source = reason = None
+        kind = Ticket
+        full = self.full()
+        if self._trusts is None:
+            if isinstance(peer, IPv4Address | IPv6Address):
+                source = self.gate.sources.key_of_host(peer.host)
+                reason = self.refuses_client(peer.host, source)
+        elif not self._trusts(peer):
+            reason = PROXY_UNTRUSTED
+        elif full is not None:
+            kind = _Provisional
+        if reason is None and full is not None and any(each.is_overbooked() for each in self.quotas):
+            reason = MAX_CONNECTIONS
+        if reason is None and self._trusts is None:
+            reason = self.refuses_all(full)
         if reason is not None:
             self.counts[reason] += 1
             return None
-        ticket = Ticket(self.gate.now)
+        ticket = kind(self.gate.now)
         ticket.door, ticket.source = self, source
         self.sweep.add(ticket)
         for quota in self.quotas:
@@ -274,20 +282,36 @@ class Door:
                 return reason
         return None
 
-    def _refuses_all(self) -> str | None:
-        """Tell why nobody at all may come in now."""
-        full: Quota | None = None
+    def full(self, besides: int = 0) -> Quota | None:
+        """Tell where all places are taken: this listener's, else those of all; None if there is room.
+
+        Args:
+            besides: Of those who are in, how many are not counted.
+        """
+        for quota in self.quotas:
+            if quota.count - besides >= quota.most:
+                return quota
+        return None
+
+    def refuses_all(self, full: Quota | None) -> str | None:
+        """Tell why nobody at all may come in now; None if somebody may, who then has come as far as rates go, and has room.
+
+        Args:
+            full: Where all places are taken, if they are.
+        """
+        spare = None
+        if full is not None:
+            # If this listener is full, one that ends here makes room in both.
+            spare = self.gate.idlest(self if full is not self.gate.quota else None)
+            if spare is None:
+                return MAX_CONNECTIONS
+        # Nobody who is refused for another reason takes a token from those who are not.
         for quota in self.quotas:
             if quota.rate is not None and not quota.rate.take(b""):
                 return ACCEPT_RATE
-            if quota.count >= quota.most:
-                full = full or quota
-        if full is None:
-            return None
-        if any(each.count >= each.most + overbooked(each.most) for each in self.quotas):
-            return MAX_CONNECTIONS
-        # If this listener is full, one that ends here makes room in both.
-        return None if self.gate.make_room(self if full is not self.gate.quota else None) else MAX_CONNECTIONS
+        if spare is not None:
+            self.gate.evict(*spare)
+        return None
 
 
 class Ticket(Member):
@@ -296,9 +320,12 @@ class Ticket(Member):
     Attributes:
         door: Where it came in; None once it has left.
         source: Where it came from; None if that is not counted.
+        has_place: There was room for it when it came, or it has made some.
     """
 
     __slots__ = ("door", "source")
+
+    has_place = True
 
     door: Door | None
     source: bytes | None
@@ -308,23 +335,32 @@ class Ticket(Member):
         self.connection = connection
 
     def announce(self, peer: IAddress) -> bool:
-        """A proxy has said who the client is: decide about that one.
+        """The PROXY header has come: decide about the client, as `Door.admit` does where there is no proxy.
+
+        Args:
+            peer: Whom the header names; whoever has sent it, if it names nobody.
 
         Returns:
             Whether it may stay. If not, the refusal has been counted, and the connection is to be aborted.
         """
         door = self.door
-        if door is None or not isinstance(peer, IPv4Address | IPv6Address):
-            return door is not None
-        source = door.gate.sources.key_of_host(peer.host)
-        if reason := door.refuses_client(peer.host, source):
+        if door is None:
+            return False
+        source = reason = None
+        if isinstance(peer, IPv4Address | IPv6Address):
+            source = door.gate.sources.key_of_host(peer.host)
+            reason = door.refuses_client(peer.host, source)
+        if reason is None:
+            reason = door.refuses_all(None if self.has_place else door.full(besides=1))
+        if reason is not None:
             door.counts[reason] += 1
             if self.connection is not None:
                 self.connection.why = reason
             return False
-        self.source = source
-        for quota in door.quotas:
-            quota.add_source(source)
+        if source is not None:
+            self.source = source
+            for quota in door.quotas:
+                quota.add_source(source)
         return True
 
     def waits(self) -> None:
@@ -347,6 +383,12 @@ class Ticket(Member):
             quota.remove(self.source)
 
 
-def overbooked(most: float) -> int:
-    """Tell how many may be in beyond a limit, for a moment."""
-    return max(1, int(min(OVERBOOKED, most // OVERBOOKED_PART)))
+class _Provisional(Ticket):
+    """The leave of a proxy's connection for which there was no room: its client must make some when it is announced.
+
+    Not before, or whoever is refused then would have thrown somebody out.
+    """
+
+    __slots__ = ()
+
+    has_place = False

@@ -9,7 +9,7 @@ import attrs
 
 from echosvc.admission.buckets import Buckets
 
-__all__ = ["ACCEPT_RATE", "MAX_CONNECTIONS", "MAX_PER_SOURCE", "Limits", "Quota"]
+__all__ = ["ACCEPT_RATE", "MAX_CONNECTIONS", "MAX_PER_SOURCE", "Limits", "Quota", "overbooked"]
 
 MAX_CONNECTIONS = "max-connections"
 """So many are in already, and none of them has been idle for long."""
@@ -23,6 +23,10 @@ ACCEPT_RATE = "accept-rate"
 #: The part of what all may have that one source may have, if nothing else is said. Less would be no better for the others:
 #: they need some room, and not as much again. But those who measure from one machine would miss it.
 SHARE = 3 / 4
+
+#: Connections that may be in beyond the limit for the moment that it takes to close those that make room for them, and the
+#: part of the limit that this is at most.
+OVERBOOKED, OVERBOOKED_PART = 32, 8
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +74,10 @@ class Quota:
             part if limits.accept_rate_per_source is None else limits.accept_rate_per_source, seconds
         )
 
+    def is_overbooked(self) -> bool:
+        """Whether as many are in as may ever be, for a moment."""
+        return self.count >= self.most + overbooked(self.most)
+
     def refuses_source(self, source: bytes) -> str | None:
         """Tell why nobody may come from a source now; None if somebody may, who then has come as far as rates go."""
         if self._sources.get(source, 0) >= self._most_per_source:
@@ -95,6 +103,11 @@ class Quota:
             left = self._sources.pop(source) - 1
             if left:
                 self._sources[source] = left
+
+
+def overbooked(most: float) -> int:
+    """Tell how many may be in beyond a limit, for a moment."""
+    return max(1, int(min(OVERBOOKED, most // OVERBOOKED_PART)))
 
 
 def _buckets(rate: float | None, seconds: Callable[[], float], **how_many: int) -> Buckets | None:

@@ -40,9 +40,12 @@ class Verdict:
     Attributes:
         left: Datagrams that are let in before it must be asked. The screen counts it down; if that makes it negative, they
             are given back and `ask` decides.
+        source: The source whose tokens it counts; empty if there is none.
     """
 
     __slots__ = ("left",)
+
+    source: bytes = b""
 
     def __init__(self, left: float) -> None:
         self.left = left
@@ -150,17 +153,26 @@ class Allowance(Verdict):
         source: Its key.
         rate: What each source may have; None for any number.
         everyone: What all may have; None for any number.
+        again: Told the source whenever it has taken tokens, except for the first time.
     """
 
-    __slots__ = ("_at_once", "_everyone", "_rate", "_source")
+    __slots__ = ("_again", "_at_once", "_everyone", "_heard", "_rate", "source")
 
     left: int
 
-    def __init__(self, source: bytes, rate: Rate | None, everyone: Everyone | None) -> None:
+    def __init__(
+        self,
+        source: bytes,
+        rate: Rate | None,
+        everyone: Everyone | None,
+        again: Callable[[bytes], None] | None = None,
+    ) -> None:
         super().__init__(0)
-        self._source = source
+        self.source = source
         self._rate = rate
         self._everyone = everyone
+        self._again = again
+        self._heard = False
         self._at_once = 1  # of those who are never heard of again, no more is wasted
 
     def ask(self, count: int) -> Refusal | None:
@@ -168,19 +180,22 @@ class Allowance(Verdict):
         rate, everyone = self._rate, self._everyone
         granted = wanted = max(count - self.left, self._at_once)
         if rate is not None:
-            wanted = granted = rate.take(self._source, wanted)
+            wanted = granted = rate.take(self.source, wanted)
             self._at_once = min(2 * self._at_once, rate.at_once)
         if everyone is not None:
             granted = everyone.take(granted)
         left = self.left + granted
         if left >= count:
             self.left = left - count
+            if self._heard and self._again is not None:
+                self._again(self.source)
+            self._heard = True
             return None
         self.left = 0
         if everyone is not None and granted < wanted:
             return everyone.reason, left
         assert rate is not None  # noqa: S101  # somebody has refused
-        drawn = rate.draw(self._source, count - left)
+        drawn = rate.draw(self.source, count - left)
         if drawn and everyone is not None:
             drawn = everyone.take(drawn)
         return (rate.reason, left + drawn) if left + drawn < count else None

@@ -41,7 +41,7 @@ ANSWER_RATE = "answer-rate"
 """More came in than a protocol answers in a second whose answers may be longer than what they answer."""
 
 NEWCOMER_RATE = "newcomer-rate"
-"""More sources came in a second that were not heard of lately than can be got to know."""
+"""More sources came in a second that were not heard of lately than can be got to know; those who were, twice, are not meant."""
 
 #: Sources that may be got to know in a second. Each costs 3 us, and its answer a send of its own: a storm of forged ones
 #: would take all our time (it did, at 90 000 a second), and the kernel would drop the datagrams of those who are known.
@@ -50,11 +50,17 @@ NEWCOMERS = 10_000
 #: And at once: while that is done, what comes in meanwhile must fit into the receive buffer (some 5000).
 NEWCOMERS_AT_ONCE = 1000
 
+#: Regular sources, those that were heard of twice, in a generation of those that are remembered, and for how many seconds it
+#: lasts at least, while it is newcomers who become regulars: half of it may do so at once, the rest in that time. Forged sources
+#: are hardly ever repeated; a forger who repeats each once fills it no sooner. Only one who goes on in as many names as there is
+#: room for pushes out those who are heard of less often. Some 3 MiB at most.
+_REGULARS, _REGULARS_SECONDS = 16_384, 60.0
+
 #: The part of an answer rate that one source may have: nobody is shot at with more, and nobody takes it from all others.
 ANSWER_PART = 1 / 2
 
 #: Envelopes in a generation of what is remembered, and sources; together some 7 MiB at most. However many newcomers there are,
-#: a source is known for 0.8 s at least after it was last heard of.
+#: a source is known for 0.8 s at least after it was first heard of. If it is heard of again in that time, it is a regular one.
 _REMEMBERED = 8192
 
 _UNKNOWN = refused_for(NEWCOMER_RATE)
@@ -142,6 +148,7 @@ class Screens:
             everyone=everyone,
             newcomers=Everyone(NEWCOMERS, NEWCOMERS_AT_ONCE, self._seconds, NEWCOMER_RATE),
             local=everyone if answer_rate is not None else None,
+            seconds=self._seconds,
         )
         self._made.append((weakref.ref(made), settings))
         return made
@@ -158,6 +165,7 @@ class DatagramScreen:
         everyone: What all of those may have; None for any number.
         newcomers: How many of those may be got to know.
         local: What those on this machine may have, of which nobody is forged by others; None for any number.
+        seconds: Tells the time, in seconds of a clock that is not set.
     """
 
     def __init__(
@@ -170,6 +178,7 @@ class DatagramScreen:
         everyone: Everyone | None,
         newcomers: Everyone,
         local: Everyone | None,
+        seconds: Callable[[], float],
     ) -> None:
         self._rules = rules
         self._access = access
@@ -180,14 +189,17 @@ class DatagramScreen:
         self._local = FREE if local is None else Allowance(b"", None, local)
         self._envelopes: Recent[Hashable, Verdict] = Recent(_REMEMBERED)
         self._allowances: Recent[bytes, Verdict] = Recent(_REMEMBERED)
+        self._regulars: Recent[bytes, bool] = Recent(_REGULARS)
+        half = _REGULARS / 2
+        self._promotions = Everyone(half / _REGULARS_SECONDS, half, seconds, NEWCOMER_RATE)
 
     def use_rules(self, rules: Rules) -> None:
-        """Go by other rules from now on. Everybody's tokens stay what they are."""
+        """Go by other rules from now on. Everybody's tokens stay what they are, and who is known."""
         self._rules = rules
         self._envelopes = Recent(_REMEMBERED)
 
     def use(self, access: AccessList) -> None:
-        """Go by another access list from now on. Everybody's tokens stay what they are."""
+        """Go by another access list from now on. Everybody's tokens stay what they are, and who is known."""
         self._access = access
         self._envelopes = Recent(_REMEMBERED)
 
@@ -240,6 +252,8 @@ class DatagramScreen:
             verdict = self._judge(messages.arrival(envelope))
             if verdict is not _UNKNOWN:
                 self._envelopes.add(envelope, verdict)
+        else:
+            self._regulars.find(verdict.source)  # who goes on stays
         return verdict
 
     def _judge(self, arrival: Arrival) -> Verdict:
@@ -253,13 +267,19 @@ class DatagramScreen:
         if self._rate is None and self._everyone is None:
             return FREE
         key = self._sources.key(source)
+        regular = self._regulars.find(key)
         allowance = self._allowances.find(key)
         if allowance is None:
-            if not self._newcomers.take(1):
+            if not regular and not self._newcomers.take(1):
                 return _UNKNOWN
-            allowance = Allowance(key, self._rate, self._everyone)
+            allowance = Allowance(key, self._rate, self._everyone, self._heard_again)
             self._allowances.add(key, allowance)
         return allowance
+
+    def _heard_again(self, source: bytes) -> None:
+        """Count a source among the regular ones."""
+        if not self._regulars.find(source) and self._promotions.take(1):
+            self._regulars.add(source, True)
 
 
 def _exactly(verdicts: Sequence[Verdict], counts: Mapping[int, int]) -> Mapping[int, Refusal]:

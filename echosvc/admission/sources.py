@@ -12,6 +12,8 @@ _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 2.5.5.2
 #: Addresses whose source is remembered: 0.1 MiB. To find it anew takes 0.4 us.
 REMEMBERED = 1024
 
+_NAT64 = bytes.fromhex("0064ff9b") + bytes(8)  # 64:ff9b::/96, RFC 6052 2.1
+
 
 def packed(host: str) -> bytes:
     """Turn an address as text into its bytes, 4 if it is an IPv4 one, mapped into IPv6 or not, else 16.
@@ -32,7 +34,9 @@ class Sources:
 
     An IPv4 address is a host, or the many behind one NAT. In IPv6 everybody has at least a /64 to themselves (RFC 7421): to
     count single addresses there would be to count nothing. No key of an IPv4 source is that of an IPv6 one: they have at
-    most 4 bytes, and at least 5.
+    most 4 bytes, and at least 5. Two kinds of IPv6 address have not the network of their own that this supposes: a link-local one
+    (fe80::/10) is a source by itself, and one that stands for an IPv4 address (NAT64 and the like, 64:ff9b::/96) is that one. The
+    same link-local address on two links is one source: the bytes do not tell them apart.
 
     Args:
         ipv4: Bits of an IPv4 address that are looked at, 8 to 32.
@@ -50,6 +54,10 @@ class Sources:
         Args:
             address: Its 4 or 16 bytes.
         """
+        if address.startswith(_NAT64):
+            address = address[12:]
+        elif len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80:
+            return address
         return self._cuts[len(address)].of(address)
 
 

@@ -3,6 +3,10 @@
 A timer for each connection, reset by each message, would cost every message. Connections count their bytes anyway: whoever
 looks at the count once a second knows who has moved since. So nothing is done for a message, and to look costs 0.2 us for
 each connection and second.
+
+What the kernel has taken to send is not counted when the peer takes it: a slow reader moves nothing that we see for as long as there is
+enough in the kernel. So whoever seems to be idle is asked what is still to be delivered, halfway to the moment at which it
+could be ended for that, and again at that moment.
 """
 
 from __future__ import annotations
@@ -58,6 +62,12 @@ class Connection(Protocol):
     def abortConnection(self) -> None:
         """Close now."""
 
+    def undelivered(self) -> int:
+        """Tell how many of the bytes sent the peer's system does not have yet."""
+
+    def held_back(self) -> bool:
+        """Whether it waits for us, who read no faster than is said."""
+
 
 class Member:
     """What is remembered of one connection.
@@ -93,6 +103,7 @@ class Sweep:
 
     def __init__(self, *, idle_timeout: float, lifetime: float, ended: Counter[str]) -> None:
         self._idle_timeout = idle_timeout
+        self._ask_after = min(idle_timeout or SPARE_AFTER, SPARE_AFTER) / 2
         self._lifetime = lifetime
         self._ended = ended
         # So that each is looked at once in a round, however many come and go.
@@ -101,6 +112,8 @@ class Sweep:
         self._added = 0
         self._found: list[Member] = []  # in this round: the longest idle first
         self._idle: list[Member] = []  # in the round before: the longest idle last
+        self._undelivered: dict[Member, int] = {}  # when last asked, of those with whom it is not nothing
+        self._now = 0.0
 
     def add(self, member: Member) -> None:
         """Look at one more."""
@@ -111,6 +124,7 @@ class Sweep:
     def remove(self, member: Member) -> None:
         """Look at it no more; it must have been added."""
         member.part.remove(member)
+        self._undelivered.pop(member, None)
 
     def members(self) -> list[Member]:
         """Tell who is looked at."""
@@ -122,12 +136,14 @@ class Sweep:
         Args:
             now: Seconds for which connections were served since some moment.
         """
+        self._now = now
         part = self._looks % LOOKS
         self._looks += 1
         if part == 0:
             self._idle, self._found = self._found[::-1], []
         idle = [member for member in list(self._parts[part]) if self._stays_idle(member, now)]
         spare_before = now - SPARE_AFTER
+        self._found = [each for each in self._found if each.deadline is None and each.connection is not None]
         if len(self._found) == MOST_SPARE:
             spare_before = min(spare_before, self._found[-1].moved)
         if spare := [member for member in idle if member.moved < spare_before]:
@@ -150,20 +166,46 @@ class Sweep:
         if seen != member.seen:
             member.seen, member.moved = seen, now
             return False
-        if self._idle_timeout and now - member.moved >= self._idle_timeout - ROUND / 2:
-            self._end(member, connection, now, IDLE_TIMEOUT)
+        idle = now - member.moved
+        if self._idle_timeout and idle >= self._idle_timeout - ROUND / 2:
+            if not self._moves_unseen(member, connection):
+                self._end(member, connection, now, IDLE_TIMEOUT)
             return False
+        # Two rounds' time passes in one at most: this is done once or twice, and not in every round.
+        if self._ask_after <= idle < self._ask_after + 2 * ROUND:
+            self._remember(member, connection.undelivered())
+            if connection.held_back():
+                member.moved = now
+        return member.moved < now
+
+    def _moves_unseen(self, member: Member, connection: Connection) -> bool:
+        """Whether one that seems to be idle is not: it has taken what it was sent before, or waits for us to read it."""
+        undelivered = connection.undelivered()
+        if undelivered == self._undelivered.get(member, 0) and not connection.held_back():
+            return False
+        self._remember(member, undelivered)
+        member.moved = self._now
         return True
+
+    def _remember(self, member: Member, undelivered: int) -> None:
+        if undelivered:
+            self._undelivered[member] = undelivered
+        else:
+            self._undelivered.pop(member, None)
 
     def idlest(self) -> list[tuple[Member, Connection]]:
         """Find the connection that has been idle the longest, as of the last round; none if nobody has been for 10 seconds."""
-        while self._idle:
+        while self._idle or self._found:
+            if not self._idle:  # all who were known then have left: whoever was found in this round will do
+                self._idle, self._found = self._found[::-1], []
             member = self._idle[-1]
             connection = member.connection
             if (
                 connection is not None
                 and member.deadline is None
+                and member.moved < self._now - SPARE_AFTER
                 and connection.bytes_in + connection.bytes_out == member.seen
+                and not self._moves_unseen(member, connection)
             ):
                 return [(member, connection)]
             self._idle.pop()

@@ -136,7 +136,10 @@ def _internet_place(listener: ListenerSettings, place: Internet, host: str, comm
         **common,
     )
     if asked.question is CLOSED:
-        return attrs.evolve(asked, tls=None, header=b"")  # it is closed before anything is read
+        # It is closed before anything is read, or when we have said that we speak for ourselves.
+        return attrs.evolve(
+            asked, tls=None, header=common["header"] if _may_announce(listener, host) else b""
+        )
     return asked
 
 
@@ -154,10 +157,14 @@ def _question(listener: ListenerSettings, *, is_stream: bool, host: str | None) 
 
 
 def _admits(listener: ListenerSettings, host: str) -> bool:
-    if listener.proxy is not None:
-        return any(ip_address(host) in network for network in listener.proxy)
+    if listener.proxy is not None and not _may_announce(listener, host):
+        return False
     try:
         access = AccessList.read(listener.door.allow, listener.door.deny)
     except ValueError as problem:
         raise InvalidListener(listener.origin, str(problem)) from None
     return access.is_empty or access.admits(host)
+
+
+def _may_announce(listener: ListenerSettings, host: str) -> bool:
+    return any(ip_address(host) in network for network in listener.proxy or ())

@@ -159,8 +159,7 @@ class ForeignListener:
 
     def start(self, reactor: Any, screens: Screens, gate: Gate) -> None:
         """Ask the gate from here on. Twisted's endpoints listen from the moment they are opened."""
-        proxied = self.settings.proxy is not None
-        self._factory.door = gate.door(self.settings.door, self._access, proxied=proxied)
+        self._factory.door = gate.door(self.settings.door, self._access, trusts=self._layers.trusts)
 
     def listening(self) -> Deferred[bool]:
         """Tell whether it answers.

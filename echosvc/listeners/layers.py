@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IProtocolFactory
 
 from echosvc.errors import InvalidTLS
 from echosvc.listeners.settings import ListenerSettings
-from echosvc.transports.proxy import ProxyFactory
+from echosvc.transports.proxy import ProxyFactory, trusting
 
 if TYPE_CHECKING:
     from echosvc.listeners.certificates import Certificates
@@ -26,6 +26,7 @@ class Layers:
 
     Attributes:
         refused: How many connections were refused by a layer, by reason.
+        trusts: Tells of a peer whether it may speak for others, by a PROXY header; None if each speaks for itself.
 
     Raises:
         InvalidTLS: Certificates or keys cannot be used, or TLS is not installed; the message says why.
@@ -34,6 +35,7 @@ class Layers:
     def __init__(self, settings: ListenerSettings, name: str) -> None:
         self.refused: Counter[str] = Counter()
         self._proxy = settings.proxy
+        self.trusts = None if settings.proxy is None else trusting(settings.proxy)
         self._certificates = _certificates(settings, name)
 
     def __str__(self) -> str:

@@ -102,8 +102,7 @@ class Listener:
         return DatagramPort(self._sock, protocol, reactor, screen=self._screen, coalesce=not amplifies)
 
     def _serve_streams(self, reactor: Any, gate: Gate) -> _Port:
-        proxied = self.settings.proxy is not None
-        self._door = gate.door(self.settings.door, self._access, proxied=proxied)
+        self._door = gate.door(self.settings.door, self._access, trusts=self._layers.trusts)
         factory = self._layers.around(self.wire.make_stream(self.settings.options), reactor)
         limits: Any = {"stall_timeout": self.settings.stall_timeout, "door": self._door}
         kind: Any = UnixStreamPort if self.port is None else StreamPort

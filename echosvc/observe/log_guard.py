@@ -126,7 +126,10 @@ class LogGuard:
 
     def _tell(self, event: LogEvent) -> None:
         safe = safe_event(event)
-        for observer in self._observers():
+        observers = self._observers()
+        if self._losses:
+            self._forget_all_but(observers)
+        for observer in observers:
             if "log_trace" in safe:
                 safe["log_trace"].append((self._publisher, observer))
             self._tell_one(observer, safe)
@@ -140,6 +143,13 @@ class LogGuard:
                 del self._losses[id(observer)]
         except Exception as problem:  # noqa: BLE001  # whatever it is, the service lives on
             self._lost(observer, problem)
+
+    def _forget_all_but(self, observers: tuple[ILogObserver, ...]) -> None:
+        """Forget what was lost by those who were removed meanwhile."""
+        there = set(map(id, observers))
+        for key in list(self._losses):  # other threads may log
+            if key not in there:
+                self._losses.pop(key, None)
 
     def _lost(self, observer: ILogObserver, problem: Exception) -> None:
         loss = self._losses.setdefault(id(observer), _Loss(observer))

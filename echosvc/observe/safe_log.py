@@ -80,7 +80,7 @@ def safe_event(event: LogEvent) -> LogEvent:
             "log_level": LogLevel.critical,
             "log_namespace": shown(safe_str(event.get("log_namespace"))),
             "log_time": event.get("log_time", 0.0),
-            "problem": type(problem).__name__,
+            "problem": shown(type(problem).__name__),
         }
 
 
@@ -131,14 +131,28 @@ def _safe_failure(failure: Failure) -> Failure:
     said = safe_str(failure.value)
     value = shown(said)
     frames = _safe_frames(failure.frames)
-    if value is said and frames is failure.frames:
+    kind = _safe_kind(failure.type)
+    if value is said and frames is failure.frames and kind is failure.type:
         return failure
     safe = Failure.__new__(Failure)
     vars(safe).update(vars(failure))
-    safe.frames = frames
+    safe.parents = failure.parents  # what it may be checked for
+    safe.frames, safe.type = frames, kind
     if value is not said:
         safe.value = Escaped(value)  # under the type of the real one, which is what is printed
     return safe
+
+
+def _safe_kind(kind: Any) -> Any:
+    """Keep a class whose name can be printed; else make one that only has the name, and is printed in its place."""
+    if not isinstance(
+        kind, type
+    ):  # what came over Perspective Broker has only a name, and prints what its sender did
+        return kind
+    module, name = safe_str(kind.__module__), kind.__name__
+    if module.isprintable() and name.isprintable():
+        return kind
+    return type(shown(name), (Escaped,), {"__module__": shown(module)})
 
 
 def _safe_frames(frames: list[Any]) -> list[Any]:

@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress
 
-__all__ = ["Door", "Ticket"]
+__all__ = ["PROXY_UNTRUSTED", "Door", "Ticket"]
+
+PROXY_UNTRUSTED = "proxy-untrusted"
+"""The peer may not send a PROXY header, and nobody else may connect here."""
 
 
 class Ticket(Protocol):
@@ -19,7 +22,10 @@ class Ticket(Protocol):
         """The connection is made: it counts its bytes, and can be ended."""
 
     def announce(self, peer: IAddress) -> bool:
-        """A proxy has said who the client is: decide about that one.
+        """The PROXY header has come: decide about the client.
+
+        Args:
+            peer: Whom the header names; whoever has sent it, if it names nobody.
 
         Returns:
             Whether it may stay. If not, the refusal has been counted, and the connection is to be aborted.

@@ -9,8 +9,8 @@ proxy's address, not even in `connectionMade`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -29,27 +29,51 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echosvc.transports.addresses import from_mapped
-from echosvc.transports.admission import Ticket
+from echosvc.transports.admission import PROXY_UNTRUSTED, Ticket
 from echosvc.transports.proxy_header import HeaderParser, ProxyHeader, ProxyHeaderError
 
-__all__ = ["ProxyFactory"]
+__all__ = ["ProxyFactory", "trusting"]
 
 #: Seconds after the deadline until which a header counts that came in time.
 LAST_LOOK = 0.1
+
+#: Addresses of which it is remembered whether they may send a header. Proxies are few.
+REMEMBERED = 256
+
+
+def trusting(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[IAddress | None], bool]:
+    """Make what tells whether a peer may send a header.
+
+    Args:
+        networks: Who may. A peer on a UNIX socket always may: the socket's file says who can be one.
+    """
+
+    @lru_cache(REMEMBERED)
+    def trusts_host(host: str) -> bool:
+        peer = ip_address(from_mapped((host, 0))[0])  # mapped: from a dual-stack port of Twisted's
+        return any(peer in network for network in networks)
+
+    def trusts(addr: Any) -> bool:
+        if isinstance(addr, IPv4Address | IPv6Address):
+            return trusts_host(addr.host)
+        return isinstance(addr, UNIXAddress)
+
+    return trusts
 
 
 @implementer(IProtocolFactory)
 class ProxyFactory:
     """Expects a PROXY header, version 1 or 2, on every connection, and builds the protocol for the client it names.
 
-    The client must be let in, too, if the port has a door that lets peers in (`echosvc.transports.admission`).
+    The client must be let in, too, if the port has a door that lets peers in (`echosvc.transports.admission`). Where a header
+    names nobody (a proxy's own check, ``LOCAL``, ``UNKNOWN``, a datagram), whoever has sent it is the client.
 
     A connection without one is never served: whether a header comes must not be guessed, or anybody could claim to be
     anybody (section 5 of the specification). Whoever is refused costs no log line; the reason is counted.
 
     Args:
         inner: Builds the protocol for each connection; it is asked with the address of the client.
-        trusted: Who may send a header. A peer on a UNIX socket always may: the socket's file says who can be one.
+        trusted: Who may send a header; see `trusting`. The door is asked before, and should refuse everybody else already.
         clock: Keeps time.
         refused: Where each connection that is given up is counted: ``proxy-untrusted`` (its peer may not send a header),
             ``proxy-malformed`` (something else than a header came), ``proxy-incomplete`` (it ended before its header
@@ -70,22 +94,14 @@ class ProxyFactory:
         self.clock = clock
         self.refused = refused
         self.deadline = deadline
-        self._trusted = tuple(trusted)
+        self._trusts = trusting(tuple(trusted))
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
         """Build what gathers the header; None, which closes the connection, if the peer may not send one."""
         if self._trusts(addr):
             return _HeaderGatherer(self)
-        self.refused["proxy-untrusted"] += 1
+        self.refused[PROXY_UNTRUSTED] += 1
         return None
-
-    def _trusts(self, addr: Any) -> bool:
-        if not isinstance(addr, IPv4Address | IPv6Address):
-            return isinstance(addr, UNIXAddress)
-        peer = ip_address(
-            from_mapped((addr.host, addr.port))[0]
-        )  # mapped: from a dual-stack port of Twisted's
-        return any(peer in network for network in self._trusted)
 
     def doStart(self) -> None:
         """Begin: a port will use this."""
@@ -156,10 +172,10 @@ def _hand_over(gatherer: _HeaderGatherer, header: ProxyHeader, data: bytes, fact
     slot = "protocol" if transport.protocol is gatherer else "wrappedProtocol"
     if header.source is not None:
         _announce(transport, header.source, header.destination)
-        ticket: Ticket | None = getattr(transport, "ticket", None)  # Twisted's own connections have none
-        if ticket is not None and not ticket.announce(header.source):
-            transport.abortConnection()
-            return
+    ticket: Ticket | None = getattr(transport, "ticket", None)  # Twisted's own connections have none
+    if ticket is not None and not ticket.announce(transport.getPeer()):
+        transport.abortConnection()
+        return
     try:
         protocol = factory.inner.buildProtocol(transport.getPeer())
         if protocol is None:

@@ -85,6 +85,14 @@ class PatientConnection(DirectConnection):
         """Tell how many bytes wait here to be sent; the kernel has others."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
+    def undelivered(self) -> int:
+        """Tell how many of the bytes sent the peer's system does not have yet: the kernel holds them."""
+        return unacknowledged(self.socket)
+
+    def held_back(self) -> bool:
+        """Whether it waits for us, who read no faster than is said."""
+        return False
+
     def unread(self) -> int:
         """Tell how many bytes have come in that were not read yet: the kernel holds them."""
         return int.from_bytes(fcntl.ioctl(self.socket, termios.FIONREAD, bytes(4)), sys.byteorder)
@@ -146,12 +154,11 @@ class PatientConnection(DirectConnection):
             self.abortConnection()
 
     def _delivered(self) -> int:
-        """How many bytes have reached the peer's system.
+        """How many bytes have reached the peer's system: what the kernel has taken does not tell a slow peer from a dead one.
 
-        What the kernel has taken is not enough to tell a slow peer from a dead one: it reports room only
-        when a third of its buffer is free, which a slow reader may not drain in time.
+        It reports room only when a third of its buffer is free, which a slow reader may not drain in time.
         """
-        return self.bytes_out - unacknowledged(self.socket)
+        return self.bytes_out - self.undelivered()
 
     def readConnectionLost(self, reason: Failure) -> None:
         """The peer has ended its direction: first of both, unless we are closing already. Called by the reactor."""

@@ -15,6 +15,9 @@ from echosvc.admission.gate import Door, Gate, Ticket
 from echosvc.admission.quota import Limits
 from echosvc.admission.settings import DoorSettings
 
+#: Of all proxies the one that may not announce anybody.
+STRANGER = "203.0.113.99"
+
 
 class FakeConnection:
     """Counts what a test says, and ends at once when it is told to."""
@@ -22,12 +25,21 @@ class FakeConnection:
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
         self.bytes_in = self.bytes_out = self.waiting = 0
+        self.left = 0
         self.ended: list[str] = []
         self.why: str | None = None
 
     def queued(self) -> int:
         """What a test says."""
         return self.waiting
+
+    def undelivered(self) -> int:
+        """What a test says."""
+        return self.left
+
+    def held_back(self) -> bool:
+        """Nobody is."""
+        return False
 
     def end(self) -> None:
         """Remember, and wait for what is queued."""
@@ -66,7 +78,8 @@ class GateCase(SynchronousTestCase):
     ) -> Door:
         """Make the door of a listener."""
         settings = DoorSettings(idle_timeout=idle_timeout, lifetime=lifetime, limits=Limits(**limits))
-        return self.gate.door(settings, AccessList.read(allow, ()), proxied=proxied)
+        trusts = (lambda peer: peer != address(STRANGER)) if proxied else None
+        return self.gate.door(settings, AccessList.read(allow, ()), trusts=trusts)
 
     def enter(self, door: Door, host: str | None = "192.0.2.1") -> FakeConnection | None:
         """Let a connection in, if it may; None stands for a UNIX socket's peer, too."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.admission import descriptors
 from echosvc.admission.descriptors import SPARE, provide_for
-from echosvc.admission.gate import overbooked
+from echosvc.admission.quota import overbooked
 
 OPEN = 12
 

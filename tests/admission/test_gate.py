@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from echosvc.admission.gate import overbooked
-from tests.admission.gates import UNIX, FakeConnection, GateCase, address
+from echosvc.admission.quota import overbooked
+from tests.admission.gates import STRANGER, UNIX, FakeConnection, GateCase, address
 
 
 class AdmissionTests(GateCase):
@@ -170,18 +170,114 @@ class RateTests(GateCase):
 
         self.entered(door, *(f"192.0.2.{number}" for number in range(2, 11)))
 
+    def test_whoever_finds_no_place_uses_up_no_rate(self) -> None:
+        """Of all: a listener that is full would otherwise shut the others."""
+        gate = self.make(accept_rate=8, accept_rate_per_source=100)
+        full, other = gate.door(max_connections=1), gate.door()
+        self.entered(full, "192.0.2.1")
+        for _ in range(50):
+            self.assertIsNone(self.enter(full, "192.0.2.2"))
+        self.entered(other, *["192.0.2.3"] * 7)
+
+        self.assertEqual({"max-connections": 50}, full.counts)
+
+    def test_whoever_comes_too_fast_throws_nobody_out(self) -> None:
+        """It is not let in, and needs no room."""
+        gate = self.make(accept_rate=8, accept_rate_per_source=8)
+        full, other = gate.door(max_connections=2, max_per_source=2), gate.door()
+        idle = self.entered(full, "192.0.2.1", "192.0.2.1")
+        self.wait(15)
+        self.entered(other, *["192.0.2.2"] * 8)
+        self.assertIsNone(self.enter(full, "192.0.2.3"))
+
+        self.assertEqual(([], []), (idle[0].ended, idle[1].ended))
+        self.assertEqual({"accept-rate": 1}, full.counts)
+
 
 class ProxyTests(GateCase):
     """Behind a proxy it is the client that counts."""
 
     def test_the_proxy_only_takes_places(self) -> None:
-        """No list and no limit for a source is for its own address."""
-        gate = self.make(max_connections=5, max_per_source=2, accept_rate_per_source=2)
+        """No list and no limit for a source is for its own address, and no rate; one may be in for whom there is no room yet."""
+        gate = self.make(max_connections=5, max_per_source=2, accept_rate=2, accept_rate_per_source=2)
         door = gate.door(["192.0.2.0/24"], proxied=True)
-        self.entered(door, *["198.51.100.1"] * 5)
+        self.entered(door, *["198.51.100.1"] * (5 + overbooked(5)))
 
         self.assertIsNone(self.enter(door, "198.51.100.1"))
         self.assertEqual({"max-connections": 1}, door.counts)
+
+    def test_whoever_may_announce_nobody_takes_nothing(self) -> None:
+        """No token of the others, and no place of one who is idle."""
+        gate = self.make(max_connections=2, max_per_source=2, accept_rate=10, accept_rate_per_source=10)
+        proxied, other = gate.door(proxied=True), gate.door()
+        idle = self.entered(other, "192.0.2.1", "192.0.2.1")
+        self.wait(15)
+        for _ in range(50):
+            self.assertIsNone(self.enter(proxied, STRANGER))
+        self.assertEqual(({"proxy-untrusted": 50}, {}), (proxied.counts, other.counts))
+        for connection in idle:
+            self.assertEqual([], connection.ended)
+            connection.ticket.leave()
+        for _ in range(10):
+            self.entered(other, "192.0.2.2")[0].ticket.leave()
+
+    def test_clients_come_so_fast_and_no_faster(self) -> None:
+        """Of one as many as of one, so that a greedy one behind the proxy keeps none of the others out."""
+        door = self.make(accept_rate=8).door(proxied=True)
+        hosts = ["192.0.2.1"] * 50 + ["192.0.2.2"] * 3
+        let_in = [
+            host
+            for host, proxy in zip(hosts, self.entered(door, *["198.51.100.1"] * 53), strict=True)
+            if proxy.ticket.announce(address(host))
+        ]
+
+        self.assertEqual(["192.0.2.1"] * 6 + ["192.0.2.2"] * 2, let_in)
+        self.assertEqual({"accept-rate": 45}, door.counts)
+
+    def test_whoever_is_on_a_unix_socket_comes_as_fast_as_others(self) -> None:
+        """It has no address, but it comes."""
+        door = self.make(accept_rate=2).door(proxied=True)
+
+        self.assertEqual(
+            [True, True, False], [each.ticket.announce(UNIX) for each in self.entered(door, *[None] * 3)]
+        )
+
+    def test_room_is_made_for_a_client_and_not_for_its_proxy(self) -> None:
+        """A client that is refused throws nobody out."""
+        gate = self.make(max_connections=24, max_per_source=24)
+        door = gate.door(["192.0.2.0/24"], proxied=True)
+        idle = self.entered(gate.door(), *["192.0.2.1"] * 24)
+        self.wait(15)
+        denied, allowed = self.entered(door, *["198.51.100.1"] * 2)
+        self.assertFalse(denied.ticket.announce(address("203.0.113.1")))
+        denied.ticket.leave()
+        self.assertEqual([[]] * 24, [each.ended for each in idle])
+        self.assertTrue(allowed.ticket.announce(address("192.0.2.2")))
+
+        self.assertEqual(1, sum(each.ended == ["abort"] for each in idle))
+        self.assertEqual({"access-denied": 1}, door.counts)
+
+    def test_a_client_for_whom_nobody_makes_room_is_refused(self) -> None:
+        """Nobody has been idle for long."""
+        gate = self.make(max_connections=2, max_per_source=2)
+        self.entered(gate.door(), *["192.0.2.1"] * 2)
+        door = gate.door(proxied=True)
+        (late,) = self.entered(door, "198.51.100.1")
+
+        self.assertFalse(late.ticket.announce(address("192.0.2.2")))
+        self.assertEqual(({"max-connections": 1}, "max-connections"), (door.counts, late.why))
+
+    def test_whoever_came_in_time_has_a_place(self) -> None:
+        """Though others have come since; and so has one for whom one of them has left."""
+        gate = self.make(max_connections=16, max_per_source=16)
+        (idle,) = self.entered(gate.door(), "192.0.2.1")
+        self.wait(15)
+        first, *others, late = self.entered(gate.door(proxied=True), *["198.51.100.1"] * 16)
+        self.assertTrue(first.ticket.announce(address("192.0.2.2")))
+        others[0].ticket.leave()
+        self.assertTrue(late.ticket.announce(address("192.0.2.3")))
+
+        self.assertEqual([], idle.ended)
 
     def test_the_client_is_decided_about_when_it_is_announced(self) -> None:
         """By list and limits; what is refused is counted under its reason."""

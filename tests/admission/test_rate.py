@@ -49,6 +49,20 @@ def send(verdict: Verdict, count: int) -> tuple[int, str | None]:
 class AllowanceTests(RateCase):
     """So many of each source, and so many of all."""
 
+    def test_tells_who_is_heard_of_again(self) -> None:
+        """From the second datagram on, each time that it takes tokens; not while it gets none."""
+        told: list[bytes] = []
+        one = Allowance(b"one", self.rate(8.0, 4), None, told.append)
+
+        send(one, 1)
+        self.assertEqual([], told)
+        send(one, 1)
+        self.assertEqual([b"one"], told)
+        send(one, 2)
+        before = len(told)
+        self.assertEqual((0, "rate"), send(one, 10))
+        self.assertEqual(before, len(told))
+
     def test_a_burst_and_then_the_rate(self) -> None:
         """Of which an eighth is kept back, for the lot."""
         one = Allowance(b"one", self.rate(1600.0, 500), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+from itertools import count, islice
 from typing import Any
 
 from hypothesis import given
@@ -11,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.admission import AccessList, DatagramScreen, Screens, ScreenSettings, Sources
 from echosvc.admission import screen as screen_module
+from echosvc.admission.rules import Rules
 from echosvc.transports import Arrival
 from tests.admission.batches import Batch, arrival
 
@@ -210,6 +213,109 @@ class RateTests(ScreenCase):
         screen._rate._until_drawn = 10**9
 
         self.assertEqual([3, 0], [self.let_in(screen, each, 5) for each in (ONE, TWO)])
+
+
+class RegularTests(ScreenCase):
+    """Who was heard of twice is no newcomer any more, whatever comes in between."""
+
+    def setUp(self) -> None:
+        """Have little memory, and ten newcomers."""
+        super().setUp()
+        self.patch(screen_module, "NEWCOMERS", 10)
+        self.patch(screen_module, "NEWCOMERS_AT_ONCE", 10)
+        self.patch(screen_module, "_REMEMBERED", 5)
+        self.patch(screen_module, "_REGULARS", 20)
+        self.hosts = count(0x0A000000)  # 10.0.0.0
+
+    def storm(self, screen: DatagramScreen, seconds: int, times: int = 1) -> None:
+        """Send from a hundred sources in a second, each as often."""
+        for _ in range(seconds):
+            for host in islice(self.hosts, 100):
+                for _ in range(times):
+                    screen(Batch([arrival(str(ip_address(host)))]))
+            self.clock.advance(1)
+        self.assertIsNone(screen._allowances.find(ONE.source))
+        self.assertIsNone(screen._envelopes.find(ONE))
+        for host in islice(self.hosts, 10):
+            screen(Batch([arrival(str(ip_address(host)))]))
+        self.assertEqual({0: ("newcomer-rate", 0)}, screen(Batch([SIX])))
+
+    def test_a_storm(self) -> None:
+        """A source that was heard of but twice is let in, from another port, too; one that was heard of once is not."""
+        screen = self.screen()
+        for sender in (ONE, ONE, TWO):
+            screen(Batch([sender]))
+        self.storm(screen, 1000)
+
+        self.assertEqual({}, screen(Batch([arrival("192.0.2.1", 50_000)])))
+        self.assertEqual({}, screen(Batch([ONE])))
+        self.assertEqual({0: ("newcomer-rate", 0)}, screen(Batch([TWO])))
+
+    def test_two_at_once(self) -> None:
+        """Are twice."""
+        screen = self.screen()
+        screen(Batch([ONE, ONE]))
+        self.storm(screen, 100)
+
+        self.assertEqual({}, screen(Batch([ONE])))
+
+    def test_a_reload(self) -> None:
+        """Another access list and other ports make nobody a newcomer."""
+        screen = self.screen()
+        screen(Batch([ONE, ONE]))
+        self.storm(screen, 100)
+        screen.use(AccessList.read([], ["192.0.2.2"]))
+        self.assertEqual({}, screen(Batch([ONE])))
+        self.storm(screen, 100)
+        screen.use_rules(Rules([40_001]))
+
+        self.assertEqual({1: ("source-port-own", 0)}, screen(Batch([ONE, arrival("192.0.2.1", 40_001)])))
+        screen.use_rules(Rules([ONE.port]))
+        self.assertEqual({0: ("source-port-own", 0)}, screen(Batch([ONE])))
+
+    def test_a_forger_who_repeats_each_of_his_sources(self) -> None:
+        """Pushes nobody out who is heard of once in half a minute, nor fills more than the memory, in any time."""
+        screen = self.screen()
+        screen(Batch([ONE, ONE]))
+        for _ in range(50):
+            self.storm(screen, 30, times=2)
+            self.assertEqual({}, screen(Batch([ONE])))
+
+        self.assertLessEqual(len(screen._regulars), 40)
+        self.assertGreater(len(screen._regulars), 20)
+
+    def test_who_sends_much(self) -> None:
+        """Becomes a regular once, and leaves others their place."""
+        screen = self.screen()
+        for _ in range(10_000):
+            screen(Batch([ONE]))
+        for _ in range(2):
+            screen(Batch([TWO]))
+        self.storm(screen, 100)
+
+        self.assertEqual({}, screen(Batch([ONE, TWO])))
+
+    def test_who_goes_on_under_the_same_envelope(self) -> None:
+        """Stays as well: he is seen when what is known of envelopes is handed on to the next generation."""
+        screen = self.screen()
+        screen(Batch([ONE, ONE]))
+        for host in islice(self.hosts, 500):
+            screen(Batch([arrival(str(ip_address(host)))] * 2))
+            if host % 4 == 0:
+                batch = Batch([ONE, TWO])
+                self.assertNotIn(0, screen(batch))
+                self.assertNotIn(ONE, batch.described)
+            self.clock.advance(10)
+
+        self.assertTrue(screen._regulars.find(ONE.source))
+
+    def test_who_may_not_ask_is_no_regular(self) -> None:
+        """However often."""
+        screen = self.screen(deny=["192.0.2.1"])
+        for _ in range(5):
+            screen(Batch([ONE, arrival("192.0.2.2", 53), HERE]))
+
+        self.assertEqual(0, len(screen._regulars))
 
 
 class AnswerRateTests(ScreenCase):

@@ -10,6 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.admission.sources import Sources, packed
 
+#: What is not counted by networks of a size.
+_SPECIAL = [ip_network(each) for each in ("::ffff:0:0/96", "fe80::/10", "64:ff9b::/96")]
+
 
 class SourceTests(SynchronousTestCase):
     """Addresses of one network are one source, others are others."""
@@ -31,10 +34,24 @@ class SourceTests(SynchronousTestCase):
         self.assertNotEqual(one, outside)
 
     def test_link_local_addresses(self) -> None:
-        """Are one source, on whatever link."""
+        """Are a source each: the hosts of all links have the same /64. Which link it is cannot be told."""
         sources = Sources()
 
-        self.assertEqual(sources.key_of_host("fe80::1%eth0"), sources.key_of_host("fe80::2%eth1"))
+        self.assertNotEqual(sources.key_of_host("fe80::1%eth0"), sources.key_of_host("fe80::2%eth0"))
+        self.assertNotEqual(sources.key_of_host("febf::1"), sources.key_of_host("febf::2"))
+        self.assertEqual(sources.key_of_host("fe80::1%eth0"), sources.key_of_host("fe80::1%eth1"))
+        self.assertEqual(sources.key_of_host("fec0::1"), sources.key_of_host("fec0::2"))
+        self.assertEqual(Sources(24).key_of_host("254.128.0.1"), Sources(24).key_of_host("254.128.0.2"))
+
+    def test_an_address_that_stands_for_an_ipv4_one(self) -> None:
+        """Is that one (NAT64): else all of IPv4 would be one source."""
+        sources = Sources(24)
+
+        self.assertEqual(sources.key_of_host("192.0.2.1"), sources.key_of_host("64:ff9b::192.0.2.2"))
+        self.assertNotEqual(
+            sources.key_of_host("64:ff9b::192.0.2.1"), sources.key_of_host("64:ff9b::192.0.3.1")
+        )
+        self.assertEqual(sources.key_of_host("64:ff9b:0:0:1::1"), sources.key_of_host("64:ff9b:0:0:1::2:1"))
 
     def test_an_ipv4_address_that_is_mapped(self) -> None:
         """Is the IPv4 one: else all of IPv4 would be one source."""
@@ -62,7 +79,7 @@ class SourceTests(SynchronousTestCase):
         one = ip_address(str(hosts[0]))
         near = type(one)(int(one) ^ 1 << flipped % one.max_prefixlen)  # differs in one bit
         for other in (ip_address(str(hosts[1])), near):
-            if getattr(one, "ipv4_mapped", None) or getattr(other, "ipv4_mapped", None):
+            if any(each in special for each in (one, other) for special in _SPECIAL):
                 continue
             network = ip_network(f"{one}/{ipv4 if one.version == 4 else ipv6}", strict=False)
 

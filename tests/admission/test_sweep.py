@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,20 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.bytes_in = self.bytes_out = 0
+        self.left = self.asked = 0
+        self.is_held = False
         self.ended: float | None = None
         self.why: str | None = None
         self.aborted: float | None = None
+
+    def undelivered(self) -> int:
+        """What a test says; count how often it is asked."""
+        self.asked += 1
+        return self.left
+
+    def held_back(self) -> bool:
+        """What a test says."""
+        return self.is_held
 
 
 class SweepCase(SynchronousTestCase):
@@ -176,6 +188,102 @@ class TimeTests(SweepCase):
         self.assertEqual([125] * LOOKS, looked)
 
 
+class UnseenTests(SweepCase):
+    """A peer may move though we neither read nor send."""
+
+    def read_slowly(self, connection: Clocked, seconds: int) -> None:
+        """Let a peer take what it was sent before, byte by byte."""
+        for _ in range(seconds):
+            connection.left -= 1
+            self.wait(1.0)
+
+    def test_a_slow_reader_is_not_idle(self) -> None:
+        """As long as it takes something; its time counts from when it was last seen to."""
+        self.make(idle_timeout=10.0)
+        connection = self.enter()
+        connection.bytes_out = connection.left = 1000
+        self.read_slowly(connection, 100)
+        self.assertIsNone(connection.ended)
+        last = self.now
+        self.wait(22.0)
+
+        assert connection.ended is not None
+        self.assertTrue(8.0 <= connection.ended - last <= 21.0, connection.ended - last)
+
+    def test_a_slow_reader_makes_no_room(self) -> None:
+        """Nor one that has just taken the rest; others do."""
+        self.make()
+        slow, done, idle = self.enter(), self.enter(), self.enter()
+        slow.left = done.left = 100
+        self.read_slowly(slow, 20)
+        done.left = 0
+        self.assertEqual([(self.members[2], idle)], self.sweep.idlest())
+        self.members[2].connection = None
+        self.assertEqual([], self.sweep.idlest())
+        self.wait(20.0)
+        found = []
+        while some := self.sweep.idlest():
+            found.append(some[0][1])
+            some[0][0].deadline = self.now
+
+        self.assertEqual({slow, done}, set(found))
+
+    def test_whoever_takes_nothing_is_idle(self) -> None:
+        """Whatever waits for it: at its time, and not later than others."""
+        for timeout in (2, 5, 30):
+            self.make(idle_timeout=timeout)
+            connection = self.enter()
+            connection.left = 1000
+            self.wait(timeout + 1.5)
+
+            assert connection.ended is not None
+            self.assertLessEqual(abs(connection.ended - timeout), 1.0)
+        self.make()
+        stuck = self.enter()
+        stuck.left = 1000
+        self.wait(12.0)
+        self.assertEqual([(self.members[0], stuck)], self.sweep.idlest())
+
+    def test_whoever_waits_for_us_is_not_idle(self) -> None:
+        """It has sent what we do not read yet, by a limit of ours."""
+        self.make(idle_timeout=15.0)
+        held, late = self.enter(), self.enter()
+        held.is_held = True
+        self.wait(8.0)
+        late.is_held = True
+        self.wait(60.0)
+        self.assertEqual([None, None, []], [held.ended, late.ended, self.sweep.idlest()])
+        held.is_held = late.is_held = False
+        self.wait(17.0)
+
+        self.assertNotIn(None, [held.ended, late.ended])
+
+    def test_it_is_rarely_asked(self) -> None:
+        """The kernel takes longer to answer than all the rest of a look; the busy are never asked."""
+        self.make(idle_timeout=600.0)
+        idle, busy = self.enter(), self.enter()
+        for _ in range(590):
+            busy.bytes_in += 1
+            self.wait(1.0)
+
+        self.assertEqual((2, 0), (idle.asked, busy.asked))
+
+    def test_nothing_is_kept_of_who_has_left(self) -> None:
+        """Nor of who has taken all."""
+        self.make()
+        for _ in range(2):
+            self.enter().left = 100
+        self.wait(8.0)
+        self.assertEqual(2, len(self.sweep._undelivered))
+        self.sweep.remove(self.members[0])
+        connection: Any = self.members[1].connection
+        connection.bytes_out += 1
+        connection.left = 0
+        self.wait(8.0)
+
+        self.assertEqual({}, self.sweep._undelivered)
+
+
 class SpareTests(SweepCase):
     """Whoever has been idle the longest is known, and makes room first."""
 
@@ -249,3 +357,43 @@ class SpareTests(SweepCase):
             some[0][0].deadline = self.now
 
         self.assertEqual(oldest, found)
+
+    def test_when_all_of_them_have_left_others_are_soon_known(self) -> None:
+        """Not only a round later: many may come at once, and each of them needs room."""
+        self.make()
+        for _ in range(4 * MOST_SPARE):
+            self.enter()
+        self.wait(20.0)
+        found = 0
+        for _ in range(LOOKS):
+            for _ in range(MOST_SPARE // 4):
+                some = self.sweep.idlest()
+                self.assertEqual(1, len(some), found)
+                some[0][0].deadline = self.now
+                some[0][0].connection = None
+                found += 1
+            self.wait(TICK)
+
+    def test_whoever_has_left_takes_nobodys_place_among_them(self) -> None:
+        """All have left, in the middle of a round: the next look finds others."""
+        self.make()
+        for _ in range(4 * MOST_SPARE):
+            self.enter()
+        self.wait(20.0 + 4 * TICK)
+        for _ in range(MOST_SPARE):
+            ((member, _),) = self.sweep.idlest()
+            member.deadline = self.now
+        self.wait(TICK)
+
+        self.assertEqual(1, len(self.sweep.idlest()))
+
+    def test_whoever_waits_for_us_takes_nobodys_place_among_them(self) -> None:
+        """However many they are: who is idle is found at once."""
+        self.make()
+        for _ in range(2 * MOST_SPARE):
+            self.enter().is_held = True
+        self.wait(2.0)
+        idle = self.enter()
+        self.wait(15.0)
+
+        self.assertEqual([idle], [connection for _, connection in self.sweep.idlest()])

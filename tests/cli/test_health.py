@@ -74,15 +74,16 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual([(b"", None)] * 3, [(each.header, each.tls) for each in (six, *refused)])
 
     def test_lists_of_networks(self) -> None:
-        """Whoever is not served is closed at once over TCP, and hears nothing over UDP; with a proxy they are not about us."""
+        """Whoever is not served is closed at once over TCP, and hears nothing over UDP; a proxy, too, that speaks for itself."""
         door = DoorSettings(deny=("127.0.0.0/8",))
         ours = (ip_network("0.0.0.0/0"), ip_network("::/0"))
         found = places_of([listener(each, door=door) for each in (TCP, UDP)])
         proxied, _ = places_of([listener(TCP, door=door, proxy=ours)])
         unix, *_ = places_of([listener(UnixSocket("unix", "/x"), door=door)])
 
-        self.assertEqual([CLOSED, SILENCE], [each.question for each in found[::2]])
-        for each in (*found[1::2], proxied, unix):
+        self.assertEqual([CLOSED, SILENCE, CLOSED], [each.question for each in (*found[::2], proxied)])
+        self.assertEqual([b"", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"], [found[0].header, proxied.header])
+        for each in (*found[1::2], unix):
             self.assertTrue(each.question.says)
 
     def test_tls(self) -> None:

@@ -118,6 +118,10 @@ class LayerTests(SynchronousTestCase):
         self.assertIsNone(factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
         self.assertEqual({"proxy-untrusted": 1}, layers.refused)
         self.assertEqual(", PROXY from 10.0.0.0/8, fd00::/8", str(layers))
+        assert layers.trusts is not None
+        self.assertTrue(layers.trusts(IPv4Address("TCP", "10.1.2.3", 1)))
+        self.assertFalse(layers.trusts(IPv4Address("TCP", "192.0.2.1", 1)))
+        self.assertIsNone(self.layers().trusts)
 
     def test_proxy_from_whoever_may_connect(self) -> None:
         """On a UNIX socket no network is needed; and no network is still a header."""

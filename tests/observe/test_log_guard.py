@@ -191,6 +191,18 @@ class BrokenSinkTests(GuardCase):
         self.assertEqual(["one", "two"], other.lines[1:])
         self.assertNotIn("log_failure", other.events[0])
 
+    def test_one_that_is_removed_leaves_nothing_behind(self) -> None:
+        """Another one that comes in its place is not said to have lost anything."""
+        self.sink.problem = FULL
+        self.somebody.info("one")
+        self.publisher.removeObserver(self.sink)
+        self.somebody.info("two")
+        self.sink.problem = None
+        self.publisher.addObserver(self.sink)
+        self.somebody.info("three")
+
+        self.assertEqual(["three"], self.lines())
+
     def test_two_broken_sinks_do_not_chase_each_other(self) -> None:
         """Each is told once of the other, and no more."""
         other = FailingSink(FULL)

@@ -193,6 +193,41 @@ class SafeFailureTests(SynchronousTestCase):
         self.assertEqual(5, len(nasty))
         self.assertEqual(f"builtins.ValueError: {HARMLESS}", nasty[-1])
 
+    def test_the_name_of_an_exception_is_escaped(self) -> None:
+        """Classes may be made with whatever name somebody sends, in a module of any name; what it is caught as remains."""
+        original = type(NASTY.replace("\0", "").replace("\udc80", ""), (ValueError,), {"__module__": NASTY})(
+            "bad"
+        )
+        safe = safe_event({"log_format": "", "log_failure": Failure(original, type(original), None)})
+
+        last = whole(safe).splitlines()[-1]
+        self.assertTrue(last.isprintable(), last)
+        self.assertRegex(last, r"a\\r\\n2026.*b\.a\\r\\n2026.*b: bad$")
+        self.assertIs(original, safe["log_failure"].value)
+        self.assertTrue(safe["log_failure"].check(ValueError))
+
+    def test_a_failure_that_came_over_the_network_has_only_the_name_of_its_type(self) -> None:
+        """Perspective Broker's; it is still an entry."""
+        copied = failure(NASTY)
+        copied.type = "their.Problem"  # type: ignore[assignment]  # what Perspective Broker does
+        safe = safe_event({"log_format": "", "log_failure": copied})["log_failure"]
+
+        self.assertEqual(("their.Problem", HARMLESS), (safe.type, str(safe.value)))
+
+    def test_an_event_with_a_nameless_problem_is_still_an_entry(self) -> None:
+        """What looking at it raises may have any name, too."""
+        problem = type("Problem\x1b", (Exception,), {})
+
+        class Hostile(str):
+            __slots__ = ()
+
+            def isprintable(self) -> bool:
+                raise problem
+
+        line = formatEvent(safe_event({"log_format": "x", "what": Hostile("x")}))
+
+        self.assertTrue(line.endswith(r": Problem\x1b"), line)
+
     def test_the_failure_itself_is_not_changed(self) -> None:
         """Somebody may still be asked what to do about it."""
         original = failure(NASTY)

@@ -32,9 +32,9 @@ class FakeTicket:
         self.connection = connection
 
     def announce(self, peer: IAddress) -> bool:
-        """Let in the one of whom a test says so."""
+        """Let in the one of whom a test says so, and this machine."""
         self.told.append("announce")
-        return peer == CLIENT
+        return peer == CLIENT or getattr(peer, "host", None) == "127.0.0.1"
 
     def waits(self) -> None:
         """Remember."""
@@ -191,6 +191,18 @@ class DoorTests(DoorCase):
                 transport.doWrite()
             self.assertEqual(written + 1000, transport.bytes_out + transport.queued())
 
+    def test_tells_what_the_peer_has_still_to_take(self) -> None:
+        """Of what the kernel has taken: it sends more whenever there is room, and nothing here moves for that."""
+        client, transport = self.connect(self.open(RecorderFactory()))
+        self.assertEqual((0, False), (transport.undelivered(), transport.held_back()))
+        self.fill(transport)
+        sent, before = transport.bytes_out, transport.undelivered()
+        self.assertTrue(0 < before < sent)
+        while transport.undelivered() == before:
+            client.recv(1_000_000)
+
+        self.assertEqual(sent, transport.bytes_out)
+
 
 class ProxiedTests(ProxyCase):
     """Behind a proxy the client must be let in, too."""
@@ -202,14 +214,15 @@ class ProxiedTests(ProxyCase):
         client, transport = self.connect(port)
         client.sendall(header + b"hello")
         self.turn()
+        answered = self.received(client)
         if transport.connected:
-            self.addCleanup(self.drop, transport)
-        return self.received(client)
+            self.drop(transport)
+        return answered
 
     def test_a_client_that_may_come_in_is_served(self) -> None:
         """It is asked about once."""
         self.assertEqual(b"hello", self.announced(binary()))
-        self.assertEqual(["enter", "announce"], self.door.tickets[0].told)
+        self.assertEqual(["enter", "announce", "leave"], self.door.tickets[0].told)
 
     def test_a_client_that_may_not_is_reset(self) -> None:
         """Its bytes reach no protocol."""
@@ -217,10 +230,15 @@ class ProxiedTests(ProxyCase):
         self.assertEqual(["enter", "announce", "leave"], self.door.tickets[0].told)
         self.assert_nothing_left()
 
-    def test_a_proxy_that_speaks_for_itself_is_not_announced(self) -> None:
-        """It checks whether we are alive."""
-        self.assertEqual(b"hello", self.announced(binary(command=LOCAL)))
-        self.assertEqual(["enter"], self.door.tickets[0].told)
+    def test_a_proxy_that_names_nobody_is_the_client(self) -> None:
+        """It checks whether we are alive, or cannot say: no way around lists and limits."""
+        headers = (binary(command=LOCAL), b"PROXY UNKNOWN 192.0.2.1 192.0.2.2 5 7\r\n", binary(family=0))
+        for header in headers:
+            self.assertEqual(b"hello", self.announced(header))
+            self.assertEqual(["enter", "announce", "leave"], self.door.tickets[0].told)
+        self.patch(FakeTicket, "announce", lambda *_: False)
+        for header in headers:
+            self.assertEqual(b"reset", self.announced(header))
 
     def test_through_another_layer(self) -> None:
         """Which is the transport then."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from math import inf
+from collections import Counter
+from ipaddress import ip_network
+from math import ceil, inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +14,17 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol
 
 from echosvc.protocols import EchoFactory
-from echosvc.transports.pace import LOOK, Pace, PacedStreamPort, PacedUnixStreamPort
+from echosvc.transports.pace import (
+    LOOK,
+    MOST_WOKEN,
+    TURN,
+    UNPACED,
+    UNPACED_READ,
+    Pace,
+    PacedStreamPort,
+    PacedUnixStreamPort,
+)
+from echosvc.transports.proxy import ProxyFactory
 from tests.transports.test_stream import STALL_TIMEOUT, RecorderFactory, StreamCase
 
 
@@ -38,12 +51,13 @@ class GatheringFactory(Factory[Gathering]):
 
     noisy = False
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Gathering] = Gathering) -> None:
+        self.kind = kind
         self.built: list[Gathering] = []
 
     def buildProtocol(self, addr: object) -> Gathering:
         """Build one."""
-        self.built.append(Gathering())
+        self.built.append(self.kind())
         return self.built[-1]
 
 
@@ -101,6 +115,10 @@ class PaceCase(StreamCase):
         """How many bytes have come on each connection."""
         return [len(each.came) for each in self.factory.built]
 
+    def reads(self) -> list[int]:
+        """How many times each connection was read."""
+        return [each.transport.messages_in for each in self.factory.built]
+
 
 class PaceTests(PaceCase):
     """So many bytes a second, and a second's worth at once."""
@@ -133,6 +151,18 @@ class PaceTests(PaceCase):
 
         self.assertEqual(8000, sum(more))
         self.assertEqual([2000] * 4, more)
+
+    def test_whoever_waits_says_so(self) -> None:
+        """So that nobody takes it for idle; only as long as it waits."""
+        port = self.open(total=1000.0)
+        for size in (10, 100_000):
+            self.client(port).sendall(b"x" * size)
+        self.turn()
+        held = [[each.transport.held_back() for each in self.factory.built]]
+        self.pass_time(120.0)
+        held.append([each.transport.held_back() for each in self.factory.built])
+
+        self.assertEqual([[False, True], [False, False]], held)
 
     def test_both(self) -> None:
         """The smaller one counts."""
@@ -276,21 +306,256 @@ class PaceTests(PaceCase):
         )
 
 
+class FewWakesTests(PaceCase):
+    """Whoever waits is woken for something, and not all the time."""
+
+    def test_each_is_read_twice_a_second(self) -> None:
+        """Half a second's worth at a time, and as much in all as was said."""
+        port = self.open(each=32.0)
+        for _ in range(5):
+            self.client(port).sendall(b"x" * 1000)
+        self.pass_time(10.0)
+
+        self.assertEqual([32 * 11] * 5, self.counts())
+        self.assertEqual([21] * 5, self.reads())
+
+    def test_a_large_rate_is_read_whenever_it_is_looked(self) -> None:
+        """As much as has come together meanwhile, in reads of the usual size."""
+        client = self.client(self.open(each=2.0**19))
+        client.setblocking(False)
+        for _ in range(8):
+            with contextlib.suppress(BlockingIOError):
+                client.send(b"x" * 1_000_000)
+            self.pass_time(LOOK)
+        self.pass_time(1.0)
+
+        self.assertEqual([2**19 * 3], self.counts())
+        self.assertLess(self.reads()[0], 2**19 * 3 / 2**14 + 16)
+
+    def test_one_that_has_read_all_it_may_is_not_asked_again_at_once(self) -> None:
+        """Though as time goes by there is room for a byte or two each time."""
+        client = self.client(self.open(each=1000.0))
+        client.sendall(b"x" * 5000)
+        for _ in range(100):
+            self.turn()
+            self.reactor.advance(0.001)
+
+        self.assertEqual(([1000], [1]), (self.counts(), self.reads()))
+
+    def test_all_together_in_turn(self) -> None:
+        """As many in a look as can have a message each; who was not woken is the first next time."""
+        port = self.open(total=1024.0)
+        for _ in range(20):
+            self.client(port).sendall(b"x" * 5000)
+        self.turn()
+        before = self.counts()
+        found = []
+        for _ in range(10):
+            self.reactor.advance(LOOK)
+            self.turn()
+            after = self.counts()
+            found.append([n for n in range(20) if after[n] > before[n]])
+            self.assertEqual(2 * TURN, sum(after) - sum(before))
+            before = after
+
+        self.assertEqual(list(range(20)), sorted(n for each in found for n in each))
+        self.assertEqual([2] * 10, [len(each) for each in found])
+        self.assertEqual(21, sum(self.reads()))
+
+    def test_a_bound_for_those_who_are_woken(self) -> None:
+        """With a rate that has something for everybody, each look still wakes only so many, who may read more."""
+        turns = self.turns_of(8e6, MOST_WOKEN + 10)
+        self.reactor.advance(LOOK)
+        self.assertEqual([1_000_000 // MOST_WOKEN] * MOST_WOKEN, turns)
+        self.reactor.advance(LOOK)
+
+        self.assertEqual([200_000] * 10, turns[MOST_WOKEN:])
+
+    def test_a_small_rate_of_all(self) -> None:
+        """Less than a message in a second: half a second's worth, and never less than a byte; of which there is none to share."""
+        for total, after, found in ((8.0, 0.5, [4]), (1.0, 1.0, [0, 0, 0])):
+            turns = self.turns_of(total, 3)
+            self.reactor.pump([LOOK] * (round(after / LOOK) - 1))
+            self.assertEqual([], turns)
+            self.reactor.advance(LOOK)
+
+            self.assertEqual(found, turns)
+
+    def test_nobody_is_woken_as_long_as_all_together_have_a_debt(self) -> None:
+        """A read over UNIX sockets leaves one."""
+        turns = self.turns_of(1024.0, 5, debt=256)
+        self.reactor.advance(LOOK)
+        self.assertEqual([], turns)
+        self.reactor.advance(LOOK)
+        self.reactor.advance(LOOK)
+
+        self.assertEqual([64, 64], turns)
+
+    def turns_of(self, total: float, count: int, debt: int = 0) -> list[int]:
+        """Have so many wait where all that there is has been read; what they are woken for."""
+        pace = Pace(inf, total, self.reactor, seconds=self.reactor.seconds)
+        pace.spend(None, int(total) + debt)
+        turns: list[int] = []
+        for _ in range(count):
+            pace.wait(Woken(turns), None)  # type: ignore[arg-type]  # all that it needs to be
+        return turns
+
+    def test_a_newcomer_waits_for_its_turn(self) -> None:
+        """And has it at the next look, among few; what it leaves is the others'."""
+        port = self.open(total=8000.0)
+        greedy = self.client(port)
+        greedy.sendall(b"x" * 50_000)
+        self.turn()
+        small = self.client(port)
+        small.sendall(b"hello")
+        self.reactor.advance(LOOK / 2)
+        self.turn()
+        self.assertEqual([8000, 0], self.counts())
+        self.reactor.advance(LOOK / 2)
+        self.turn()
+        self.assertEqual([8500, 5], self.counts())
+        small.sendall(b"again")
+        self.turn()
+        self.assertEqual([8500, 10], self.counts())
+        small.sendall(b"x" * 1000)
+        self.reactor.advance(LOOK / 2)
+        self.turn()
+        self.assertEqual([8500, 500], self.counts())
+        self.reactor.advance(LOOK / 2)
+        self.pass_time(3 - 2 * LOOK)
+
+        self.assertEqual(8000 * 4, sum(self.counts()))
+
+    def test_where_there_is_plenty_nobody_waits(self) -> None:
+        """Neither for one that has come to its own end, nor after what all together have saved up since theirs."""
+        port = self.open(each=8000.0, total=16_000.0)
+        greedy, other = self.client(port), self.client(port)
+        for each in (greedy, other):
+            each.sendall(b"x" * 8000)
+        self.turn()
+        greedy.sendall(b"x" * 50_000)
+        self.turn()
+        other.sendall(b"hello")
+        self.pass_time(1.0)
+        self.assertEqual([16_000, 8005], self.counts())
+        for _ in range(4):
+            before = self.counts()[1]
+            other.sendall(b"hello")
+            self.turn()
+            self.assertEqual(5, self.counts()[1] - before)
+            self.reactor.advance(LOOK)
+
+    def test_nobody_waits_alone(self) -> None:
+        """All of them have had all there was, and nobody is left who waits: the next is read as soon as there is room."""
+        port = self.open(total=1000.0)
+        one, other = self.client(port), self.client(port)
+        one.sendall(b"x" * 1000)
+        self.pass_time(0.25)
+        other.sendall(b"hello")
+        self.turn()
+
+        self.assertEqual([1000, 5], self.counts())
+
+
+class Woken:
+    """A connection that only remembers what it was woken for."""
+
+    def __init__(self, turns: list[int]) -> None:
+        self.go_on = turns.append
+
+
+class BeforeTheClientTests(PaceCase):
+    """What comes before the client's own bytes has its own time."""
+
+    def proxied(self, each: float = 8.0) -> Any:
+        """Open a port behind a proxy."""
+        self.refused: Counter[str] = Counter()
+        trusted = [ip_network("127.0.0.0/8")]
+        return self.open(
+            each=each, factory=ProxyFactory(self.factory, trusted, self.reactor, refused=self.refused)
+        )
+
+    def test_a_header_is_read_at_once(self) -> None:
+        """However slowly its client is read, and it takes nothing away from that."""
+        client = self.client(self.proxied())
+        client.sendall(b"PROXY TCP6 2001:db8::1234:5678 2001:db8::8765:4321 40000 40001\r\n")
+        self.turn()
+        client.sendall(b"hello world, how are you?")
+        self.turn()
+        self.assertEqual([8], self.counts())
+        self.pass_time(1.0)
+
+        self.assertEqual(([16], Counter()), (self.counts(), self.refused))
+
+    def test_what_comes_behind_a_header_is_not_much(self) -> None:
+        """A client that sends it along with its proxy's header gains a segment at most."""
+        client = self.client(self.proxied())
+        client.sendall(b"PROXY UNKNOWN\r\n" + b"x" * 3000)
+        self.turn()
+
+        self.assertEqual([UNPACED_READ - 15 + 8], self.counts())
+
+    def test_a_handshake_is_read_at_once(self) -> None:
+        """And what follows at its pace."""
+        self.factory = GatheringFactory(Shaking)
+        client = self.client(self.open(each=8.0))
+        client.sendall(b"x" * 2000)
+        self.turn()
+        self.assertEqual([2000], self.counts())
+        self.factory.built[0]._handshakeDone = True  # type: ignore[attr-defined]
+        client.sendall(b"x" * 2000)
+        self.turn()
+
+        self.assertEqual([2008], self.counts())
+
+    def test_nobody_shakes_hands_for_ever(self) -> None:
+        """What no handshake needs is read at its pace."""
+        self.factory = GatheringFactory(Shaking)
+        self.client(self.open(each=8.0)).sendall(b"x" * 2 * UNPACED)
+        for _ in range(10):
+            self.turn()
+
+        self.assertEqual([ceil(UNPACED / UNPACED_READ) * UNPACED_READ + 8], self.counts())
+
+
+class Shaking(Gathering):
+    """Has not done with its handshake, until it is told so, as TLS in Twisted."""
+
+    _handshakeDone = False
+
+
 class UnixPaceTests(PaceCase):
     """The same over UNIX sockets, to a read's size."""
 
-    def test_so_many_bytes_a_second(self) -> None:
-        """What a read takes too many is made good by a pause."""
+    def unix(self, each: float = inf, total: float = inf) -> socket.socket:
+        """Open a UNIX port, and connect a client."""
         with TemporaryDirectory() as folder:
             path = str(Path(folder) / "s")
             sock = socket.socket(socket.AF_UNIX)
             sock.bind(path)
             sock.listen()
-            port = self.listen(sock, PacedUnixStreamPort, 10_000.0, inf, None)
+            port = self.listen(sock, PacedUnixStreamPort, each, total, None)
             client = socket.socket(socket.AF_UNIX)
             self.addCleanup(client.close)
             client.connect(path)
         port.doRead()
+        return client
+
+    def test_so_many_bytes_a_second_of_all(self) -> None:
+        """Nobody is woken as long as there is a debt."""
+        client = self.unix(total=10_000.0)
+        client.sendall(b"x" * 30_000)
+        self.turn()
+        client.sendall(b"x" * 10_000)
+        self.pass_time(2.0)
+        self.assertEqual([30_000], self.counts())
+        self.pass_time(2.0)
+
+        self.assertEqual([40_000], self.counts())
+
+    def test_so_many_bytes_a_second(self) -> None:
+        """What a read takes too many is made good by a pause."""
+        client = self.unix(each=10_000.0)
         client.sendall(b"x" * 30_000)
         self.turn()
         first = self.counts()[0]
