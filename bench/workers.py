@@ -1,7 +1,10 @@
 """What a second worker is worth: ``python -m bench.workers``. One worker on one core, two on two, the load on the others.
 
-Each work is given to both in turn, several times, so that what the machine does meanwhile meets both. A core that is not there
-for the load makes two workers look poor: it needs four.
+Each work is given to both in turn, several times, so that what the machine does meanwhile meets both. It needs four cores.
+
+Two workers answer as much as two threads of the load can ask, or more: what is measured then is the load. So where control
+groups may be made (version 1, as root) each process of the service gets half a core's time and no more, and the load has
+two cores for one. Elsewhere the workers have all of their cores, and a ratio less than 2 may be the load's: the heading says which.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.build import Programs, build
@@ -32,6 +35,12 @@ NAMES, ROUNDS, SECONDS = ("tcp-50", "tcp-200", "connect", "udp-50"), 5, 2.0
 #: Seconds for workers to serve.
 _PATIENCE = 15.0
 
+#: Where control groups of version 1 are made that limit a processor's time.
+_GROUPS = Path("/sys/fs/cgroup/cpu")
+
+#: Microseconds that a process may use, and in how many. In so short a time no window and no buffer runs full.
+_QUOTA, _PERIOD = 5_000, 10_000
+
 
 def main() -> None:
     """Measure, and print a line for each work."""
@@ -42,6 +51,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         programs = build(folder)
+        limit = (
+            f"{_QUOTA / _PERIOD:.0%} of a core" if _can_limit() else "a core: the load's two may be the bound"
+        )
+        sys.stdout.write(f"each worker has {limit}; rate, cores used, rate for each core used\n")
         for work in (each for each in WORKS if each.name in NAMES):
             one, two = [], []
             for _ in range(ROUNDS):
@@ -51,13 +64,18 @@ def main() -> None:
 
 
 def _print(work: Work, one: Sequence[Figures], two: Sequence[Figures]) -> None:
-    rates = [statistics.median(each["rate"] for each in taken) for taken in (one, two)]
-    busy = statistics.median(each["busy"] for each in two)
+    # Of each round by itself: what changes slowly about the machine divides out.
+    times = [after["rate"] / before["rate"] for before, after in zip(one, two, strict=True)]
     sys.stdout.write(
-        f"{work.name:<8} {rates[0]:>9.0f}/s with one, {rates[1]:>9.0f}/s with two: {rates[1] / rates[0]:.2f} times"
-        f" (two used {busy:.2f} cores)\n"
+        f"{work.name:<8} one: {_cells(one)}   two: {_cells(two)}"
+        f"   {statistics.median(times):.2f} times ({min(times):.2f} to {max(times):.2f})\n"
     )
     sys.stdout.flush()
+
+
+def _cells(taken: Sequence[Figures]) -> str:
+    rate, busy = (statistics.median(each[name] for each in taken) for name in ("rate", "busy"))
+    return f"{rate:>7.0f}/s {busy:.2f} {statistics.median(each['rate'] / each['busy'] for each in taken):>7.0f}/s"
 
 
 def _measure(
@@ -86,7 +104,43 @@ def _serving(programs: Programs, folder: Path, cores: Sequence[int]) -> Iterator
                 raise NoFigure(f"the workers do not serve: {output.read_text()[-200:]}")
             time.sleep(0.02)
         time.sleep(0.5)  # until the one that stands by has come up, too
-        yield int(found[1]), process.pid
+        with _limited(process.pid):
+            yield int(found[1]), process.pid
+
+
+def _can_limit() -> bool:
+    return (_GROUPS / "cpu.cfs_quota_us").exists() and os.access(_GROUPS, os.W_OK)
+
+
+@contextmanager
+def _limited(session: int) -> Iterator[None]:
+    """Let each process of a session use so much and no more, if that can be done: each has a group of its own."""
+    groups: list[Path] = []
+    try:
+        for pid in _processes(session) if _can_limit() else ():
+            groups.append(_GROUPS / f"echosvc-bench-{pid}")
+            groups[-1].mkdir()
+            (groups[-1] / "cpu.cfs_period_us").write_text(f"{_PERIOD}")
+            (groups[-1] / "cpu.cfs_quota_us").write_text(f"{_QUOTA}")
+            (groups[-1] / "cgroup.procs").write_text(f"{pid}")
+        yield
+    finally:
+        for group in groups:
+            # A group with a process cannot be removed.
+            for left in (group / "cgroup.procs").read_text().split():
+                with suppress(ProcessLookupError):
+                    (_GROUPS / "cgroup.procs").write_text(left)
+            group.rmdir()
+
+
+def _processes(session: int) -> list[int]:
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile
+            # proc_pid_stat(5): behind the name in brackets come state, ppid, pgrp and session.
+            if int((each / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(int(each.name))
+    return found
 
 
 if __name__ == "__main__":

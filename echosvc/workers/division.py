@@ -49,7 +49,10 @@ def _listener(listener: ListenerSettings, count: int) -> ListenerSettings:
         door=attrs.evolve(
             listener.door,
             limits=_limits(listener.door.limits, count),
-            byte_rate_total=listener.door.byte_rate_total / count,
+            # Less than a byte in a second is never read; 0 is any number.
+            byte_rate_total=max(1.0, listener.door.byte_rate_total / count)
+            if listener.door.byte_rate_total
+            else 0.0,
         ),
         screen=attrs.evolve(listener.screen, total=listener.screen.total / count),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.admission import DoorSettings, GateSettings, Limits, ScreenSettings
@@ -39,6 +40,14 @@ class PartTests(SynchronousTestCase):
         self.assertEqual(part.gate.max_queued, 2 * LEAST_QUEUED)
         self.assertEqual(part.listeners[0].door.limits.max_connections, 4)
         self.assertEqual(part.listeners[0].door.byte_rate_total, 3000.0)
+
+    def test_a_pace_has_a_least(self) -> None:
+        """A worker that may read less than a byte in a second would never read; no limit stays none."""
+        for whole, part in ((2.0, 1.0), (0.0, 0.0)):
+            paced = attrs.evolve(LISTENER, door=DoorSettings(byte_rate_total=whole))
+            (divided,) = part_of(Settings(listeners=(paced,)), 4).listeners
+
+            self.assertEqual(part, divided.door.byte_rate_total)
 
     def test_datagrams_of_all_are_divided_those_of_a_source_are_not(self) -> None:
         """A flow stays with one worker, which has to let it in as fast as was said."""
