@@ -172,8 +172,8 @@ def never_reading_crowd(run: Run) -> str:
         f" {during.quantile(0.99) * 1e3:.2f} ms (quiet {quiet.quantile(0.99) * 1e3:.2f}); {ended:.0f} of {CROWD} cut off"
         f" {first - timeout:+.2f} to {last - timeout:+.2f} s off {timeout} s after the last byte arrived (told to {late:.2f} s)"
     )
-    # 5 ms: as above.
-    kept(during.quantile(0.99) <= 2 * quiet.quantile(0.99) + 0.005, figures)
+    # 10 ms: as above, and the crowd is another program that has its turns.
+    kept(during.quantile(0.99) <= 2 * quiet.quantile(0.99) + 0.01, figures)
     kept(ended == CROWD and first >= timeout - 1 and last <= timeout + 1 + late, figures)
     answers(server.tcp, server.udp)
     return figures
