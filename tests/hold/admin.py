@@ -29,8 +29,8 @@ from tests.hold.clients import (
     receive_exactly,
     send_all_and_shut,
 )
-from tests.hold.crowd import _descriptors
 from tests.hold.forge import forge
+from tests.hold.programs import allow_descriptors
 from tests.hold.promise import kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
@@ -57,7 +57,7 @@ def agreeing_counters(run: Run) -> str:
     server = run.serve("--admin", "tcp:0", "--deny", DENIED, "--max-per-source", "60000", timer=True)
     port = _admin_port(server)
     own: Counter[str] = Counter()
-    with _descriptors(held), contextlib.ExitStack() as sockets:
+    with allow_descriptors(held), contextlib.ExitStack() as sockets:
         run.step = f"{held} stay"
         for _ in range(held):
             stays = sockets.enter_context(connect(IPV4, server.tcp))

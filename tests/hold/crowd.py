@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-import resource
 import select
 import socket
-import struct
 import time
-from collections.abc import Iterator
 
 from tests.hold.clients import HOSTS, IPV4, NOT_TRIED, connect, in_threads, receive_exactly
-from tests.hold.promise import KEEPS, Broken, Skipped, kept, promise
+from tests.hold.programs import allow_descriptors, reset_at_end
+from tests.hold.promise import KEEPS, Broken, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
 
@@ -213,7 +211,7 @@ class Crowd:
 def busy_crowd(run: Run) -> str:
     """For 60 seconds with --long, else for 8."""
     count = 1000
-    with _descriptors(count):
+    with allow_descriptors(count):
         server = run.serve()
         clients: list[Client] = []
         hosts = [*HOSTS.values()]
@@ -250,7 +248,7 @@ def busy_crowd(run: Run) -> str:
 def idle_crowd(run: Run) -> str:
     """Memory is compared between the first hundred and the last, so that what all share is not counted."""
     count = 10_000
-    with _descriptors(count), contextlib.ExitStack() as open_sockets:
+    with allow_descriptors(count), contextlib.ExitStack() as open_sockets:
         server = run.serve(
             "--max-per-source", str(count + 1)
         )  # where few are allowed; by default, three quarters
@@ -285,9 +283,7 @@ def idle_crowd(run: Run) -> str:
 
 def _connect_to_reset(host: str, port: int, *, receive_buffer: int = 0) -> socket.socket:
     """Connect; closing it will reset it, so that no port stays in TIME_WAIT, in somebody's way."""
-    sock = connect(host, port, receive_buffer=receive_buffer)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
-    return sock
+    return reset_at_end(connect(host, port, receive_buffer=receive_buffer))
 
 
 def _check_echo(sock: socket.socket, number: int) -> None:
@@ -303,23 +299,3 @@ def _settles(server: Server, at_start: int) -> int:
     while (left := server.descriptors() - at_start) > 0 and time.monotonic() < until:
         time.sleep(0.1)
     return left
-
-
-@contextlib.contextmanager
-def _descriptors(count: int) -> Iterator[None]:
-    """Allow us and what we start so many connections.
-
-    Raises:
-        Skipped: The system does not.
-    """
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = count + 200
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], enough), max(before[1], enough)))
-    except (ValueError, OSError):
-        raise Skipped(f"needs {enough} descriptors; `ulimit -Hn` allows {before[1]}") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -8,15 +8,11 @@ a multiple of what a clock was late in the same run: a larger one for the worst 
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.hold.clients import IPV4, answers, ping
+from tests.hold.programs import program
 from tests.hold.promise import KEEPS, Broken, promise
 from tests.hold.run import Run, Subject
 from tests.hold.service import Lateness, Server
@@ -120,9 +116,9 @@ def _flood(run: Run, server: Server, size: int) -> Flooded:
     seconds = 5 if run.long else 3
     began = time.monotonic()
     with (
-        _peer("late", str(seconds)) as clock,
-        _peer("flood", IPV4, str(server.udp), str(size), str(seconds)) as one,
-        _peer("flood", IPV4, str(server.udp), str(size), str(seconds)) as other,
+        program("peer", "late", str(seconds)) as clock,
+        program("peer", "flood", IPV4, str(server.udp), str(size), str(seconds)) as one,
+        program("peer", "flood", IPV4, str(server.udp), str(size), str(seconds)) as other,
     ):
         floods = (one, other)
         pings = ping(
@@ -143,13 +139,3 @@ def _flood(run: Run, server: Server, size: int) -> Flooded:
         pings=len(pings.seconds),
         rate=sent / seconds,
     )
-
-
-@contextlib.contextmanager
-def _peer(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-P", str(Path(__file__).with_name("peer.py")), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()

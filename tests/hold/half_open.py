@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.hold.clients import answers
 from tests.hold.namespace import namespace
-from tests.hold.overload import LINES, program, reset_at_end
+from tests.hold.overload import LINES
+from tests.hold.programs import program, reset_at_end
 from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run
 

@@ -8,15 +8,13 @@ import resource
 import select
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.hold.clients import IPV4, answers, in_threads, receive_exactly
-from tests.hold.crowd import _descriptors
+from tests.hold.programs import allow_descriptors, program
 from tests.hold.promise import Broken, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
@@ -45,7 +43,7 @@ def slowloris(run: Run) -> str:
     """As many that are silent as that send a byte every 10 seconds: 5000 of each with --long, else 300."""
     each = 5000 if run.long else 300
     timeout, newcomers = 16.0, 20
-    with _descriptors(2 * each + newcomers), contextlib.ExitStack() as sockets:
+    with allow_descriptors(2 * each + newcomers), contextlib.ExitStack() as sockets:
         places = ("--max-connections", str(2 * each), "--max-per-source", str(4 * each))
         server = run.serve(*places, "--idle-timeout", str(timeout))
 
@@ -107,8 +105,8 @@ def greedy_source(run: Run) -> str:
         kept(run.control or served == limit, f"{served} of {len(held)} were let in, not {limit}")
         run.step = "a greedy source"
         with (
-            _program("peer.py", "late", str(seconds)) as clock,
-            _program("greedy.py", IPV4, str(server.tcp), GREEDY, "2000", str(seconds)) as greedy,
+            program("peer", "late", str(seconds)) as clock,
+            program("greedy", IPV4, str(server.tcp), GREEDY, "2000", str(seconds)) as greedy,
         ):
             waits = []
             for _ in range(tries):
@@ -303,16 +301,6 @@ def _processor_share(server: Server, seconds: float) -> float:
     before = used()
     time.sleep(seconds)
     return (used() - before) / os.sysconf("SC_CLK_TCK") / seconds
-
-
-@contextlib.contextmanager
-def _program(name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-P", str(Path(__file__).with_name(name)), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def _counted(server: Server, *reasons: str) -> Counter[str]:

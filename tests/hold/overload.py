@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import socket
-import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +13,12 @@ from pathlib import Path
 
 from tests.hold.clients import IPV4, Pings, answers, connect, in_threads, one_datagram, ping
 from tests.hold.forge import needs_root
+from tests.hold.programs import allow_descriptors, program, reset_at_end
 from tests.hold.promise import Skipped, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
 
-__all__ = ["LINES", "capped_memory", "churn", "overload", "program", "reset_at_end"]
+__all__ = ["LINES", "capped_memory", "churn", "overload"]
 
 #: Connections that are nothing but trouble, in a second, from two processes together.
 CHURN = 5000
@@ -108,7 +105,7 @@ def capped_memory(run: Run) -> str:
     idle_count, greedy_count = (10_000, 500) if run.long else (3_000, 500)
     group = run.using(_memory_group(CAP))
     join = f'echo $$ >"{group}/cgroup.procs" && exec "$@"'
-    with _descriptors(idle_count + greedy_count), contextlib.ExitStack() as open_sockets:
+    with allow_descriptors(idle_count + greedy_count), contextlib.ExitStack() as open_sockets:
         many = str(idle_count + greedy_count + 100)
         server = run.serve("--max-per-source", many, prefix=("sh", "-c", join, "sh"))
 
@@ -171,26 +168,6 @@ def _memory_group(cap: int) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 group.rmdir()
             time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def _descriptors(count: int) -> Iterator[None]:
-    """Allow us and what we start so many connections.
-
-    Raises:
-        Skipped: The system does not.
-    """
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = count + 200
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], enough), max(before[1], enough)))
-    except (ValueError, OSError):
-        raise Skipped(f"needs {enough} descriptors; `ulimit -Hn` allows {before[1]}") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def _pour(greedy: list[socket.socket], *, seconds: float) -> int:
@@ -281,21 +258,3 @@ def _table(name: str) -> list[str]:
         return Path("/proc/net", name).read_text().splitlines()[1:]
     except FileNotFoundError:
         return []
-
-
-@contextlib.contextmanager
-def program(name: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
-    """Run one of the programs beside this file, for as long as the context lasts."""
-    # -P keeps this package's module names out of the program's way.
-    command = [*prefix, sys.executable, "-P", str(Path(__file__).with_name(f"{name}.py")), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def reset_at_end(sock: socket.socket) -> socket.socket:
-    """Have a connection reset when it is closed, so that no port stays in TIME_WAIT, in somebody's way."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
-    return sock

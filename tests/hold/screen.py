@@ -10,15 +10,13 @@ import contextlib
 import re
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 from tests.hold.clients import answers
 from tests.hold.kernel import datagrams_sent
 from tests.hold.namespace import Namespace, namespace, run_ip
 from tests.hold.packets import ipv4_packet, ipv6_packet
+from tests.hold.programs import program
 from tests.hold.promise import Broken, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server, listening
@@ -66,18 +64,6 @@ def _counted(server: Server) -> dict[str, int]:
 
 def _said(counted: dict[str, int]) -> str:
     return f"counted: {', '.join(f'{reason} {number}' for reason, number in sorted(counted.items())) or 'nothing'}"
-
-
-@contextlib.contextmanager
-def _program(space: Namespace, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [*space.command, sys.executable, "-P", str(Path(__file__).with_name("packets.py"))]
-    with subprocess.Popen(
-        [*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def _ready(process: subprocess.Popen[str]) -> None:
@@ -144,7 +130,7 @@ def high_port_loop(run: Run) -> str:
     """Fifty datagrams forged in the reflector's name."""
     space = _addresses(run)
     server = run.serve("--datagram-rate", str(RATE), prefix=space.command)
-    with _program(space, "reflect", REFLECTOR, 20_000, 4) as reflector:
+    with program("packets", "reflect", REFLECTOR, 20_000, 4, prefix=space.command) as reflector:
         _ready(reflector)
         _forge(space, server.udp, [(REFLECTOR, 20_000)] * 50)
         tenths = list(map(int, reflector.communicate()[0].split()))
@@ -175,7 +161,17 @@ def spoof_storm(run: Run) -> str:
     before = server.anonymous()
     for attempt, rate in enumerate(STORMS):
         run.step = f"storm {attempt + 1}"
-        with _program(space, "storm", "10.128.0.0", 100_000, SERVICE, server.udp, 200_000, rate) as forger:
+        with program(
+            "packets",
+            "storm",
+            "10.128.0.0",
+            100_000,
+            SERVICE,
+            server.udp,
+            200_000,
+            rate,
+            prefix=space.command,
+        ) as forger:
             asked, lost = _lost(space, server.udp, 1000, during=forger)
             took = float(forger.communicate()[0])
         if not lost:
@@ -190,10 +186,12 @@ def spoof_storm(run: Run) -> str:
         raise Broken(f"{figures}; {_said(_counted(server))}")
     run.step = "one victim"
     seconds = 3
-    with _program(space, "count", VICTIM, 40_000, seconds + 1) as victim:
+    with program("packets", "count", VICTIM, 40_000, seconds + 1, prefix=space.command) as victim:
         _ready(victim)
         started = time.monotonic()
-        with _program(space, "storm", VICTIM, 1, SERVICE, server.udp, 50_000 * seconds, 50_000) as forger:
+        with program(
+            "packets", "storm", VICTIM, 1, SERVICE, server.udp, 50_000 * seconds, 50_000, prefix=space.command
+        ) as forger:
             asked, heard = _victim(space, server.udp, seconds - 0.5)
             took = float(forger.communicate()[0])
             window = time.monotonic() - started

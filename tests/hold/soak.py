@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 from tests.hold.clients import IPV4, answers
+from tests.hold.programs import program
 from tests.hold.promise import KEEPS, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
@@ -36,10 +33,10 @@ def soak(run: Run) -> str:
     server = run.serve()
     seconds, warm_up = (600, 30) if run.long else (8, 3)
     run.step = "warm-up"
-    _churn(run, server, warm_up)
+    _churn(server, warm_up)
     at_start, before, lines = _descriptors_left(server), server.anonymous(), len(server.log().splitlines())
     run.step = "soak"
-    connections, echoed, datagrams, wrong = _churn(run, server, seconds)
+    connections, echoed, datagrams, wrong = _churn(server, seconds)
     left = _descriptors_left(server) - at_start
     growth = server.anonymous() - before
     lines = len(server.log().splitlines()) - lines
@@ -53,30 +50,15 @@ def soak(run: Run) -> str:
     return figures
 
 
-def _churn(run: Run, server: Server, seconds: float) -> list[int]:
+def _churn(server: Server, seconds: float) -> list[int]:
     """Have two processes of clients; return the sums of what they count."""
-    programs = [_soaker(run, "churn", server.tcp, seconds, seed) for seed in (1, 2)]
-    counts = [list(map(int, program.communicate()[0].split())) for program in programs]
+    with (
+        program("soaker", "churn", IPV4, server.tcp, seconds, 1) as one,
+        program("soaker", "churn", IPV4, server.tcp, seconds, 2) as other,
+    ):
+        counts = [list(map(int, each.communicate()[0].split())) for each in (one, other)]
     kept(all(counts), "a client of the test has failed")
     return [sum(each) for each in zip(*counts, strict=True)]
-
-
-def _soaker(run: Run, *arguments: object) -> subprocess.Popen[str]:
-    what, port, seconds, last = map(str, arguments)
-    # -P keeps this package's module names out of the program's way.
-    command = [
-        sys.executable,
-        "-P",
-        str(Path(__file__).with_name("soaker.py")),
-        what,
-        IPV4,
-        port,
-        seconds,
-        last,
-    ]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    run.using(contextlib.ExitStack()).callback(program.kill)  # which does nothing if it has ended
-    return program
 
 
 def _descriptors_left(server: Server) -> int:
@@ -101,8 +83,8 @@ def _descriptors_left(server: Server) -> int:
 def steady_rate(run: Run) -> str:
     """For 30 seconds with --long, else for 4."""
     server = run.serve()
-    program = _soaker(run, "pace", server.udp, 30 if run.long else 4, RATE)
-    sent, came, wrong = map(int, program.communicate()[0].split())
+    with program("soaker", "pace", IPV4, server.udp, 30 if run.long else 4, RATE) as client:
+        sent, came, wrong = map(int, client.communicate()[0].split())
     figures = f"{came} of {sent} came back, {wrong} wrong"
     kept(sent == came and not wrong and sent > RATE, figures)
     return figures

@@ -6,13 +6,10 @@ import contextlib
 import fcntl
 import os
 import socket
-import subprocess
 import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 from tests.hold.clients import (
     IPV4,
@@ -25,6 +22,7 @@ from tests.hold.clients import (
     send_all_and_shut,
 )
 from tests.hold.kernel import connection
+from tests.hold.programs import program
 from tests.hold.promise import KEEPS, Broken, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
@@ -147,7 +145,7 @@ def never_reading_crowd(run: Run) -> str:
     before = highest = server.resident()
     meanwhile: list[Pings] = []
     run.step = f"{CROWD} that never read"
-    with _pouring(IPV4, server.tcp, CROWD, seconds, timeout + 3) as crowd:
+    with program("pour", IPV4, server.tcp, CROWD, seconds, timeout + 3) as crowd:
         over = time.monotonic() + seconds
 
         def ping_meanwhile() -> None:
@@ -177,16 +175,6 @@ def never_reading_crowd(run: Run) -> str:
     kept(ended == CROWD and first >= timeout - 1 and last <= timeout + 1 + late, figures)
     answers(server.tcp, server.udp)
     return figures
-
-
-@contextlib.contextmanager
-def _pouring(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-P", str(Path(__file__).with_name("pour.py")), *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @promise(
