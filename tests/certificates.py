@@ -84,17 +84,22 @@ class Authority:
     Args:
         name: Its common name.
         parent: Who issued its own certificate; None if it did so itself.
+        ends: Until when its own certificate is valid, counted from now.
 
     Attributes:
         own: Its own certificate.
     """
 
-    def __init__(self, name: str = "Test CA", parent: Authority | None = None) -> None:
+    def __init__(
+        self, name: str = "Test CA", parent: Authority | None = None, *, ends: timedelta = DAY
+    ) -> None:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._parent = parent
         self._private = ec.generate_private_key(ec.SECP256R1())
         issuer = parent or self
-        self.own = issuer._sign(self._name, self._private, [x509.BasicConstraints(ca=True, path_length=None)])
+        self.own = issuer._sign(
+            self._name, self._private, [x509.BasicConstraints(ca=True, path_length=None)], ends=ends
+        )
 
     def issue(
         self, *names: str, private: Any = None, begins: timedelta = -DAY, ends: timedelta = DAY

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocolFactory
 
-from echosvc.errors import InvalidTLS
 from echosvc.listeners.settings import ListenerSettings
 from echosvc.transports.proxy import ProxyFactory, trusting
 
@@ -29,7 +28,7 @@ class Layers:
         trusts: Tells of a peer whether it may speak for others, by a PROXY header; None if each speaks for itself.
 
     Raises:
-        InvalidTLS: Certificates or keys cannot be used, or TLS is not installed; the message says why.
+        InvalidTLS: Certificates or keys cannot be used; the message says why.
     """
 
     def __init__(self, settings: ListenerSettings, name: str) -> None:
@@ -56,9 +55,12 @@ class Layers:
             Builds what the port serves.
         """
         if self._certificates is not None:
-            from echosvc.transports.tls import TLSFactory  # noqa: PLC0415  # an extra
+            from echosvc.transports.tls import TLSFactory  # noqa: PLC0415  # see _certificates
 
-            factory = TLSFactory(factory, self._certificates, clock, refused=self.refused)
+            required = [name.encode() for name in self._certificates.alpn if self._certificates.alpn_required]
+            factory = TLSFactory(
+                factory, self._certificates.context, clock, refused=self.refused, required=required
+            )
         if self._proxy is not None:
             factory = ProxyFactory(factory, self._proxy, clock, refused=self.refused)
         return factory
@@ -80,9 +82,7 @@ class Layers:
 def _certificates(settings: ListenerSettings, name: str) -> Certificates | None:
     if settings.tls is None:
         return None
-    try:
-        from echosvc.listeners.certificates import Certificates  # noqa: PLC0415  # an extra
-    except ImportError as problem:
-        missing = f"TLS needs packages that are not installed ({problem.name}): pip install 'echosvc[tls]'"
-        raise InvalidTLS([("", missing)]) from problem
+    # Not before it is needed: what reads certificates takes 50 ms and 13 MB, which a service without TLS does without.
+    from echosvc.listeners.certificates import Certificates  # noqa: PLC0415
+
     return Certificates(settings.tls, (name,))

@@ -22,10 +22,14 @@ __all__ = [
     "Network",
     "Place",
     "TLSSettings",
+    "TLSVersion",
     "UnixSocket",
 ]
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+#: Versions of TLS that can be the least one.
+TLSVersion: TypeAlias = Literal["1.2", "1.3"]
 
 
 @attrs.frozen
@@ -123,6 +127,9 @@ class TLSSettings:
             needs none.
         alpn: Application protocols (RFC 7301) of which a client that offers any must offer one. Empty: the wire
             protocol's name is offered, and who offers others is served all the same.
+        min_version: The least version of TLS that is spoken.
+        ciphers: Ciphers of TLS 1.2 as ``openssl ciphers`` reads them. None: those with forward secrecy and authenticated
+            encryption.
     """
 
     cert: str | None = None
@@ -130,6 +137,8 @@ class TLSSettings:
     cert_dir: str | None = None
     client_ca: str | None = None
     alpn: tuple[str, ...] = ()
+    min_version: TLSVersion = "1.2"
+    ciphers: str | None = None
 
 
 @attrs.frozen(kw_only=True)

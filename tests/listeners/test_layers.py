@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from ipaddress import ip_network
 from typing import Any
-from unittest import mock
 
 import attrs
 from twisted.internet.address import IPv4Address
@@ -28,8 +26,12 @@ class FakeCertificates:
 
     def __init__(self, settings: TLSSettings, alpn: tuple[str, ...]) -> None:
         self.settings = settings
-        self.alpn = alpn
+        self.alpn = settings.alpn or alpn
+        self.alpn_required = bool(settings.alpn)
         self.reloads = 0
+
+    def context(self) -> None:
+        """Have none."""
 
     def reload(self) -> None:
         """Count."""
@@ -45,9 +47,16 @@ class FakeTLSFactory:
     """Remembers what it is put around."""
 
     inner: Any
-    certificates: FakeCertificates
+    context: Any
     clock: Any
     refused: Counter[str] = attrs.field(kw_only=True)
+    required: list[bytes] = attrs.field(kw_only=True)
+
+    @property
+    def certificates(self) -> FakeCertificates:
+        """Whose contexts it uses."""
+        found: FakeCertificates = self.context.__self__
+        return found
 
     def doStart(self) -> None:
         """Nothing to do."""
@@ -96,6 +105,15 @@ class LayerTests(SynchronousTestCase):
         factory: Any = self.layers(tls=TLSSettings(cert_dir="d")).around(self.factory, self.clock)
 
         self.assertEqual(("echo",), factory.certificates.alpn)
+        self.assertEqual([], factory.required)
+
+    def test_tls_requires_a_protocol_that_the_settings_name(self) -> None:
+        """A client that offers only others is refused."""
+        factory: Any = self.layers(tls=TLSSettings(cert_dir="d", alpn=("a", "b"))).around(
+            self.factory, self.clock
+        )
+
+        self.assertEqual([b"a", b"b"], factory.required)
 
     def test_certificates_are_read_again(self) -> None:
         """Those that the factory has, so that connections to come are shown what was read."""
@@ -139,18 +157,3 @@ class LayerTests(SynchronousTestCase):
         self.assertIsInstance(factory.inner, FakeTLSFactory)
         self.assertIs(self.factory, factory.inner.inner)
         self.assertEqual(", PROXY from 10.0.0.0/8, fd00::/8, TLS", str(layers))
-
-
-class MissingTests(SynchronousTestCase):
-    """TLS needs more than Twisted alone."""
-
-    def test_missing_packages_are_named(self) -> None:
-        """And how they are had; other listeners do not need them."""
-        with mock.patch.dict(sys.modules, {"OpenSSL": None}):
-            sys.modules.pop("echosvc.listeners.certificates", None)
-            error = self.assertRaises(ValueError, Layers, tcp_listener(tls=TLSSettings()), "echo")
-            Layers(tcp_listener(), "echo")
-
-        self.assertEqual(
-            "TLS needs packages that are not installed (OpenSSL): pip install 'echosvc[tls]'", str(error)
-        )
