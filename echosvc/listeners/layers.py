@@ -56,11 +56,11 @@ class Layers:
         """
         if self._certificates is not None:
             from echosvc.transports.tls import TLSFactory  # noqa: PLC0415  # see _certificates
+            from echosvc.transports.tls_handshake import HandshakeSettings  # noqa: PLC0415  # likewise
 
             required = [name.encode() for name in self._certificates.alpn if self._certificates.alpn_required]
-            factory = TLSFactory(
-                factory, self._certificates.context, clock, refused=self.refused, required=required
-            )
+            handshakes = HandshakeSettings(context=self._certificates.context, required=required)
+            factory = TLSFactory(factory, handshakes, clock, refused=self.refused)
         if self._proxy is not None:
             factory = ProxyFactory(factory, self._proxy, clock, refused=self.refused)
         return factory

@@ -1,116 +1,149 @@
-"""TLS between a stream and its protocol, on the side that listens: `TLSFactory` wraps a factory, as Twisted's own does.
+"""TLS between a stream and its protocol, on the side that listens: `TLSFactory` wraps a factory of protocols.
 
-OpenSSL, and how producers and writes meet it, is Twisted's (`TLSMemoryBIOProtocol`). What differs:
+The connection:
 
+- It begins with a handshake (`tls_handshake`), and the protocol is made when that is done: it may ask at once who its peer is.
 - Each direction ends by itself. The peer's close_notify ends its direction (RFC 8446 section 6.1): the protocol is told
-  as of a half-closed connection, and whatever it writes still arrives, then our close_notify. Twisted loses what is queued
-  (its ticket 5341), and an echo whose client says all and half-closes was answered 0 to 1 time in 30. Over TLS 1.2 the
-  same is done, though there the peer may throw away what comes after its own close_notify (RFC 5246 section 7.2.1).
-- A FIN without close_notify is a truncation, which anybody on the way can forge. It is never told as the end of the input:
+  as of a half-closed connection, and whatever it writes still arrives, then our close_notify. Over TLS 1.2 the same is done,
+  though there the peer may throw away what comes after its own close_notify (RFC 5246 section 7.2.1).
+- A FIN without close_notify is a truncation, which anyone on the way can forge. It is never told as the end of the input:
   a protocol may act on that. What is queued is still sent, with our close_notify to show that it is whole, and the
   protocol is told of a connection that was lost.
-- Nobody waits for the peer's answer to our close_notify (neither RFC asks for it): it might never come.
-- A protocol is made when the handshake is done. Whoever fails it has met nobody, and a protocol may ask at once who its
-  peer is. A handshake that takes too long is aborted; one that fails is told why, and closed.
-- What a protocol writes while it is handed data leaves in one piece when it returns. Twisted sends each record by itself,
-  or everything a turn later.
+- No answer to our close_notify is waited for (neither RFC asks for it): it might never come.
 
-Needs the packages of ``twisted[tls]``; nothing else imports this module before TLS is asked for.
+The work:
+
+- A peer chooses how many records its bytes are, and one may cost 50 us (new keys) however short it is. So each is decrypted by
+  itself, and after a millisecond it is others' turn (`turns`). Meanwhile, and while the protocol has paused its transport,
+  nothing more is read.
+- What a protocol writes while it is handed data leaves in one piece when it returns.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Any
 
-from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from cryptography import x509
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
-    IOpenSSLServerConnectionCreator,
+    INegotiated,
+    IProducer,
     IProtocolFactory,
     IReactorTime,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from echosvc.transports.client_hello import ClientHello
+from echosvc.transports.memory import Memory
+from echosvc.transports.tls_handshake import FAILED, Handshake, HandshakeSettings, Refusal
+from echosvc.transports.tls_session import RECORD, Records, Session
+from echosvc.transports.turns import TURN, Turns
+
 __all__ = ["TLSFactory", "TLSProtocol"]
 
-#: The most that one record carries (RFC 8446 section 5.1).
-RECORD = 2**14
-
-#: Bytes handed to OpenSSL at once, and after which its output is sent. Its buffers grow to hold them, and never shrink.
-#: With half of it a bulk transfer costs 1.2 times the CPU.
+#: Bytes of output that are gathered before they are sent.
 PIECE = 4 * RECORD
 
 #: Bytes that TLS may answer by itself in the life of a connection: some 600 new keys, which a peer needs after 2^24 records
-#: (RFC 8446 section 5.5). Whoever asks for them all the time and reads nothing would otherwise fill the memory.
+#: (RFC 8446 section 5.5). Asked for them all the time by a peer that reads nothing, it would otherwise fill the memory.
 CONTROL = RECORD
 
+#: Stands in for the protocol until there is one, and afterwards.
+_NONE = Protocol()
 
-@implementer(IHalfCloseableProtocol)
-class TLSProtocol(TLSMemoryBIOProtocol):
+
+@implementer(IHalfCloseableProtocol, INegotiated, ISSLTransport)
+class TLSProtocol(ProtocolWrapper):
     """One TLS connection: the protocol of a stream, and the transport of the protocol that it makes.
 
     Args:
         factory: Made it.
         address: Who connects.
+
+    Attributes:
+        hello: What the client has asked for: a server name, protocols.
+        negotiatedProtocol: What is spoken, as both have agreed (ALPN, RFC 7301); None if they have not.
     """
 
     factory: TLSFactory
     transport: Any
     disconnecting = False
-    _deadline: IDelayedCall
+    hello = ClientHello()
+    negotiatedProtocol: bytes | None = None
+    #: None once the connection has ended, or a protocol was made.
+    _handshake: Handshake | None = None
+    #: None before the handshake is done, and once the connection has ended.
+    _session: Session | None = None
+    #: It waits for its turn to go on.
+    _behind = False
+    #: The protocol wants no more for now.
+    _paused = False
+    #: Nothing is read, because what has come before is not handed on yet.
+    _stopped = False
     #: The peer's direction has ended: what comes now is thrown away (RFC 8446 section 6.1).
     _input_ended = False
     #: Our direction has ended.
     _output_ended = False
     #: Our direction is to end when there is no producer any more.
     _write_closing = False
-    #: Output waits for the end of `dataReceived`, or until there is more than a piece of it.
-    _held = False
-    #: Bytes that the protocol has written since output was last sent.
-    _unsent = 0
-    #: Bytes sent since the handshake that nobody wrote: what TLS itself answers.
-    _control = 0
+    #: The connection closes, or has failed: there is nothing to close once more.
+    _over = False
+    #: Output that waits until all input is handed on, or until there is a piece of it; None outside.
+    _held: list[bytes] | None = None
+    _held_size = 0
+    _producer: IProducer | None = None
+    #: What the protocol is told in place of what the transport says.
+    _reason: Failure | None = None
 
-    def __init__(self, factory: TLSFactory, address: IAddress | None) -> None:
-        # A protocol that does nothing stands in until the handshake is done.
-        super().__init__(factory, Protocol(), _connectWrapped=False)
+    def __init__(self, factory: TLSFactory, address: IAddress) -> None:
+        self.factory = factory
+        self.wrappedProtocol: Any = _NONE
         self._address = address
+        self._records = Records()
 
     def makeConnection(self, transport: Any) -> None:
         """Await the handshake."""
-        super().makeConnection(transport)
-        directlyProvides(self, providedBy(transport))  # Twisted's own loop keeps only the last interface
-        self._deadline = self.factory.clock.callLater(self.factory.handshake_timeout, self._late)
+        directlyProvides(self, providedBy(transport))
+        self.connected = 1
+        self.transport = transport
+        self.factory.memory.take()
+        self._handshake = Handshake(
+            self.factory.handshakes, transport, self.factory.clock, send=self._send, give_up=self._give_up
+        )
 
     # -- the handshake
 
-    def _checkHandshakeStatus(self) -> None:
-        """Go on with the handshake as far as what has come allows. Twisted's name for it."""
+    def _await_handshake(self, handshake: Handshake, data: bytes) -> None:
+        """Go on with the handshake, one record at a time: what it may take is bounded, what comes behind it is not."""
+        records = self._records
         try:
-            self._tlsConnection.do_handshake()
-        except WantReadError:
-            pass
-        except Error:
-            self._refuse()
-        else:
-            self._flush()
-            self._handshakeDone = True
-            self._deadline.cancel()
-            self._begin()
-            self._hand_on()
+            records.feed(handshake.gather(data) if handshake.session is None else data)
+            while records.is_ready() and not self._over:
+                if handshake.shake(records.take()):
+                    self._begin(handshake)
+                    return
+        except Refusal as refusal:
+            self._refuse(handshake, refusal)
 
-    def _begin(self) -> None:
+    def _begin(self, handshake: Handshake) -> None:
         """Make the protocol that is spoken."""
-        protocol = self.factory.wrappedFactory.buildProtocol(self._address)
+        self._handshake, self._session, self.hello = None, handshake.session, handshake.hello
+        handshake.end()
+        assert self._session is not None  # noqa: S101  # it is done
+        if (name := self._session.tls.selected_alpn_protocol()) is not None:
+            self.negotiatedProtocol = name.encode()
+        protocol = self.factory.inner.buildProtocol(self._address)
         if protocol is None:
             self.loseConnection()
             return
@@ -118,25 +151,31 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         protocol.makeConnection(self)
         if IHandshakeListener.providedBy(protocol):
             protocol.handshakeCompleted()
+        self._work()
 
-    def _refuse(self) -> None:
+    def _refuse(self, handshake: Handshake, refusal: Refusal) -> None:
         """End a handshake that has failed.
 
         The alert says why. Closed at once, a connection on which there is more to read is reset, and the alert is lost: to a
         client that TLS 1.3 lets send before its certificate is looked at, for one. So only our direction is closed, and
         the rest of the handshake's time is the client's to hear it.
         """
-        self._refused("tls-handshake-failed")
-        self._input_ended = self._output_ended = self._lostTLSConnection = True
+        self._count(refusal.reason)
+        self._input_ended = self._output_ended = self._over = True
+        if refusal.alert:
+            self._send(refusal.alert)
         self._flush()
+        handshake.forget()
+        self._records.clear()
         self.transport.loseWriteConnection()
 
-    def _late(self) -> None:
-        if not self._lostTLSConnection:
-            self._refused("tls-handshake-late")
+    def _give_up(self, reason: str) -> None:
+        """End a handshake that is late, or that makes room for another."""
+        if not self._over:
+            self._count(reason)
         self.abortConnection()
 
-    def _refused(self, reason: str) -> None:
+    def _count(self, reason: str) -> None:
         self.factory.refused[reason] += 1
         self.transport.why = reason  # as our own connections count their end
 
@@ -144,36 +183,75 @@ class TLSProtocol(TLSMemoryBIOProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Decrypt what came, and hand it on."""
-        for start in range(0, len(data), PIECE):
-            if self._input_ended:
-                return
-            self._held = True
-            try:
-                self._tlsConnection.bio_write(data[start : start + PIECE])
-                if self._handshakeDone:
-                    self._hand_on()
-                else:
-                    self._checkHandshakeStatus()
-            finally:
-                self._held = False
-                self._flush()
-
-    def _hand_on(self) -> None:
-        connection = self._tlsConnection
-        while not self._input_ended:
-            try:
-                data = connection.recv(RECORD)
-            except WantReadError:
-                return
-            except ZeroReturnError:
-                self._input_ended = True
-                self._tell_end_of_input()
-            except Error:
-                self._close(Failure())
+        if self._input_ended:
+            return
+        self._held = []
+        try:
+            if self._handshake is not None:
+                self._await_handshake(self._handshake, data)
+            elif self._records.is_one(data):
+                self._hand_on(data)
             else:
-                self.wrappedProtocol.dataReceived(data)
+                self._records.feed(data)
+                if not self._behind:
+                    self._work()
+        finally:
+            self._flush()
+            self._held = None
+
+    def _go_on(self) -> None:
+        """Hand on more of what has come: it is this connection's turn again."""
+        self._behind = False
+        self._held = []
+        try:
+            self._work()
+        except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
+            log.err()
+            self.abortConnection()
+        finally:
+            self._flush()
+            self._held = None
+
+    def _work(self) -> None:
+        """Hand on what has come, as much as fits into a turn."""
+        seconds = self.factory.turns.seconds
+        began = seconds()
+        records = self._records
+        while records.is_ready() and not (self._paused or self._input_ended):
+            self._hand_on(records.take())
+            if seconds() - began > TURN:
+                break
+        if self._input_ended:
+            records.clear()
+        if records.is_ready():
+            self._stopped = True
+            self.transport.pauseProducing()
+            if not self._paused:
+                self._go_on_later()
+        elif self._stopped and not (self._paused or self._over):
+            self._stopped = False
+            self.transport.resumeProducing()
+
+    def _hand_on(self, record: bytes | memoryview) -> None:
+        """Hand on what a record carries, or what it tells."""
+        session = self._session
+        assert session is not None  # noqa: S101  # as long as there is input
+        try:
+            data = session.receive(record)
+        except ssl.SSLError:
+            self._close(Failure())
+            return
+        if session.answered > CONTROL:
+            self._flush()
+            self._count("tls-control-flood")
+            self.abortConnection()
+        elif data:
+            self.wrappedProtocol.dataReceived(data)
+        elif data is not None:
+            self._tell_end_of_input()
 
     def _tell_end_of_input(self) -> None:
+        self._input_ended = True
         if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.readConnectionLost()
         else:
@@ -181,7 +259,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
 
     def readConnectionLost(self) -> None:
         """The peer has closed its direction under TLS: as it should after close_notify, or in the middle of something."""
-        if not self._handshakeDone:
+        if self._handshake is not None:
             self.transport.loseConnection()
         elif not self._input_ended:
             self._close(_truncated())
@@ -193,51 +271,114 @@ class TLSProtocol(TLSMemoryBIOProtocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted has a default
         """Tell the protocol that the connection has ended, and why."""
-        if self._deadline.active():
-            self._deadline.cancel()
-        if not (self._handshakeDone or self._lostTLSConnection):
-            self.factory.refused["tls-handshake-failed"] += 1
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.end()
+        if handshake is not None and not self._over:
+            self.factory.refused[FAILED] += 1
         elif not self._input_ended and reason.check(ConnectionDone):
             self._reason = _truncated()  # from a transport that does not know half-close
-        self._input_ended = self._output_ended = self._lostTLSConnection = True
-        super().connectionLost(reason)
+        self._session = self._producer = None
+        self._records.clear()
+        self.connected = 0
+        self.factory.memory.leave()
+        self._input_ended = self._output_ended = self._over = True
+        protocol, self.wrappedProtocol = self.wrappedProtocol, _NONE
+        protocol.connectionLost(self._reason or reason)
+
+    # -- pausing
+
+    def pauseProducing(self) -> None:
+        """Hand the protocol nothing more for now, neither what is to come nor what has come."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on. What has come already is handed on a little later: a protocol expects nothing from inside this call."""
+        self._paused = False
+        if not self._stopped:
+            self.transport.resumeProducing()
+        elif not self._behind:
+            self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        self._behind = True
+        self.factory.turns.later(self._go_on)
 
     # -- output
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
-        sent = 0
-        while sent < len(data) and not self._output_ended:
-            try:
-                taken = self._tlsConnection.send(data[sent : sent + RECORD])
-            except Error:
-                self._close(Failure())
-                return
-            sent += taken
-            self._unsent += taken
-            if self._unsent >= PIECE:
+        session = self._session
+        if self._output_ended or not data or session is None:
+            return
+        try:
+            if len(data) <= RECORD:
+                session.write(data)
+            else:
+                self._write_pieces(session, data)
+        except ssl.SSLError:
+            self._close(Failure())
+
+    def _write_pieces(self, session: Session, data: bytes) -> None:
+        """Write so much at a time that what is encrypted and not sent is bounded."""
+        outside = self._held is None
+        if outside:
+            self._held = []
+        try:
+            for start in range(0, len(data), PIECE):
+                if not self._output_ended:
+                    session.write(data[start : start + PIECE])
+        finally:
+            if outside:
                 self._flush()
-        if not self._held:
+                self._held = None
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """Encrypt and send all of it, as one message."""
+        self.write(b"".join(iovec))
+
+    def _send(self, records: bytes) -> None:
+        """Send encrypted output, or keep it until all input is handed on."""
+        if self._held is None:
+            self.transport.write(records)
+            return
+        self._held.append(records)
+        self._held_size += len(records)
+        if self._held_size >= PIECE:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what OpenSSL has put out: all of it, where Twisted stops after 32 KiB, and a longer flight never leaves."""
-        written, self._unsent = self._unsent, 0
-        size = PIECE
-        while size == PIECE and self._tlsConnection is not None:
-            try:
-                records = self._tlsConnection.bio_read(PIECE)
-            except WantReadError:
-                return
-            size = len(records)
-            if not written and self._handshakeDone:
-                self._control += size
-            self.transport.write(records)
-        if self._control > CONTROL:
-            self._refused("tls-control-flood")
-            self.abortConnection()
+        """Send what was kept."""
+        if self._held:
+            held, self._held, self._held_size = self._held, [], 0
+            self.transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: FBT001  # Twisted's
+        """Take data from a producer: what it writes is queued by the transport, which tells it when to wait."""
+        self._producer = producer
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """Take no more from the producer; end what was to end after it."""
+        if self._producer is not None:
+            self._producer = None
+            self.transport.unregisterProducer()
+        if self.disconnecting:
+            self._shut()
+        elif self._write_closing:
+            self._half_close()
 
     # -- closing
+
+    def loseConnection(self) -> None:
+        """Close when what was written is sent and no producer is registered. Before the handshake is done, abort."""
+        if self._handshake is not None:
+            self.abortConnection()
+        elif not self.disconnecting:
+            self.disconnecting = True
+            if self._producer is None:
+                self._shut()
 
     def loseWriteConnection(self) -> None:
         """End our direction when what was written is sent and no producer is registered, and go on reading."""
@@ -245,21 +386,12 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         if self._producer is None:
             self._half_close()
 
-    def unregisterProducer(self) -> None:
-        """Take no more from the producer; end what was to end after it."""
-        super().unregisterProducer()
-        if self._write_closing:
-            self._half_close()
-
-    def _half_close(self) -> None:
-        if not self._output_ended:
-            self._end_output()
-            self.transport.loseWriteConnection()  # nothing can follow a close_notify
-
     def abortConnection(self) -> None:
-        """Close now, and forget what is queued. No close_notify says that it was whole, as Twisted's would."""
+        """Close now, and forget what is queued. No close_notify says that it was whole."""
+        if self._held:
+            self._held.clear()
         self.disconnecting = True
-        self._input_ended = self._output_ended = self._lostTLSConnection = True
+        self._input_ended = self._output_ended = self._over = True
         self.transport.abortConnection()
 
     def _close(self, reason: Failure | None = None) -> None:
@@ -272,56 +404,84 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         self.disconnecting = True
         producer = self._producer
         if producer is None:
-            self._shutdownTLS()
+            self._shut()
         else:
             self.unregisterProducer()  # a transport whose producer is paused never closes
             producer.stopProducing()
 
-    def _shutdownTLS(self) -> None:
-        """End our direction, and close when it is sent. What Twisted calls when a protocol wants to close, and may."""
-        if not self._lostTLSConnection:
+    def _shut(self) -> None:
+        """End our direction, and close when it is sent."""
+        if not self._over:
             self._end_output()
-            self._input_ended = self._lostTLSConnection = True
+            self._input_ended = self._over = True
             self.transport.loseConnection()
+
+    def _half_close(self) -> None:
+        if not self._output_ended:
+            self._end_output()
+            self.transport.loseWriteConnection()  # nothing can follow a close_notify
 
     def _end_output(self) -> None:
         """Send close_notify, if it is not sent."""
         if not self._output_ended:
             self._output_ended = True
-            with suppress(Error):  # TLS has failed already
-                self._tlsConnection.shutdown()
+            if self._session is not None:
+                self._session.close()
             self._flush()
 
+    # -- what a protocol may ask
 
-class TLSFactory(TLSMemoryBIOFactory):
+    def getPeerCertificate(self) -> x509.Certificate | None:
+        """Return the client's certificate; None if it has shown none, or the connection has ended."""
+        der = None if self._session is None else self._session.tls.getpeercert(binary_form=True)
+        return None if der is None else x509.load_der_x509_certificate(der)
+
+    def getHandle(self) -> ssl.SSLObject | None:
+        """Return what tells version and cipher; None before the client's first message and after the connection."""
+        return None if self._session is None else self._session.tls
+
+
+@implementer(IProtocolFactory)
+class TLSFactory:
     """Puts TLS, as the side that listens, between a stream and the protocols of a factory.
 
     Args:
         inner: Builds a protocol for each connection whose handshake is done. If it builds none, the connection is closed.
-        context_factory: Begins a connection of OpenSSL for each one that is accepted.
-        clock: Keeps the deadline of the handshake.
-        refused: Where handshakes are counted that failed (``tls-handshake-failed``) or took too long
-            (``tls-handshake-late``), and peers that had TLS answer too much (``tls-control-flood``).
-        handshake_timeout: Seconds that a handshake may take.
+        handshakes: How they begin.
+        clock: Keeps their deadlines, and calls later.
+        refused: Where handshakes are counted that failed (``tls-handshake-failed``), took too long (``tls-handshake-late``),
+            sent too much (``tls-handshake-too-long``) or made room for others (``tls-handshake-evicted``), and peers that had
+            TLS answer too much (``tls-control-flood``).
+        turns: Lets connections go on that have sent more than fits into a turn; None for one of the factory's own.
     """
 
     def __init__(
         self,
         inner: IProtocolFactory,
-        context_factory: IOpenSSLServerConnectionCreator,
+        handshakes: HandshakeSettings,
         clock: IReactorTime,
         *,
         refused: Counter[str],
-        handshake_timeout: float = 10.0,
+        turns: Turns | None = None,
     ) -> None:
-        super().__init__(context_factory, isClient=False, wrappedFactory=inner, clock=clock)
+        self.inner = inner
+        self.handshakes = handshakes
         self.clock = clock
         self.refused = refused
-        self.handshake_timeout = handshake_timeout
+        self.turns = turns or Turns(clock)
+        self.memory = Memory(clock)
 
-    def buildProtocol(self, addr: IAddress | None) -> TLSProtocol:
+    def buildProtocol(self, addr: IAddress) -> TLSProtocol:
         """Build what speaks TLS with one peer."""
         return TLSProtocol(self, addr)
+
+    def doStart(self) -> None:
+        """Begin: a port will use this."""
+        self.inner.doStart()
+
+    def doStop(self) -> None:
+        """End: a port has used this."""
+        self.inner.doStop()
 
 
 def _truncated() -> Failure:

@@ -15,18 +15,19 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
 )
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock, Cooperator
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from echosvc.listeners.certificates import Certificates
-from echosvc.listeners.settings import TLSSettings
 from echosvc.protocols import EchoFactory
+from echosvc.transports.handshakes import Handshakes
 from echosvc.transports.tls import TLSFactory
+from echosvc.transports.tls_handshake import HandshakeSettings
+from echosvc.transports.turns import Turns
 from tests.certificates import Authority, folder_for
-from tests.transports.tls_peer import Client, client_context
+from tests.transports.tls_peer import Client, client_context, server_context
 
 PEER = IPv4Address("TCP", "192.0.2.1", 1025)
 
@@ -150,9 +151,10 @@ class TLSCase(SynchronousTestCase):
         self.folder = folder_for(self)
         self.authority = Authority()
         cert, key = self.authority.issue("localhost").write(self.folder)
-        self.settings = TLSSettings(cert=cert, key=key)
+        self.context = server_context(cert, key)
+        self.handshakes = Handshakes()
+        self.required: tuple[bytes, ...] = ()
         self.clock = Clock()
-        self.cooperator = Cooperator(scheduler=lambda call: self.clock.callLater(0, call))
         self.refused: Counter[str] = Counter()
         self.wire = Wire()
 
@@ -160,10 +162,12 @@ class TLSCase(SynchronousTestCase):
         """Begin the server's side."""
         self.factory = TLSFactory(
             inner,
-            Certificates(self.settings, ("echo",)),
+            HandshakeSettings(
+                context=lambda: self.context, required=self.required, unfinished=self.handshakes
+            ),
             self.clock,
             refused=self.refused,
-            handshake_timeout=10,
+            turns=Turns(self.clock, seconds=self.clock.seconds),  # no time passes, unless a test says so
         )
         self.server = self.factory.buildProtocol(PEER)
         self.server.makeConnection(self.wire)

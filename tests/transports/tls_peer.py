@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tests.certificates import Authority, Issued
 
-__all__ = ["VERSIONS", "Client", "KeyUpdater", "client_context"]
+__all__ = ["VERSIONS", "Client", "KeyUpdater", "client_context", "server_context"]
 
 #: Every version that is spoken.
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -39,6 +39,22 @@ def client_context(
         context.minimum_version = context.maximum_version = version
     if own is not None:
         context.load_cert_chain(*own.write(folder, "client"))
+    return context
+
+
+def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+    """Make a server's context.
+
+    Args:
+        cert: The file of its certificate.
+        key: The file of its key.
+        client_ca: The file of those whose certificate a client must show; None if it need not show one.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

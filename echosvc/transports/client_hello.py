@@ -1,0 +1,130 @@
+"""The first flight of a TLS client: gathered until it is whole, and what it asks for.
+
+A TLS object of OpenSSL costs 30 KiB and more from its first byte on, and some versions allocate what the length field of an
+unfinished message announces. So the message is gathered here first, in as many bytes as have come, and OpenSSL sees it whole.
+No judgement is made: what is no ClientHello is handed on at once, and OpenSSL answers it with the right alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from echosvc.transports.tls_session import HEADER, RECORD
+
+__all__ = ["HELLO", "ClientHello", "HelloGatherer"]
+
+#: Bytes of records that a ClientHello may take. With post-quantum keys it has 1.8 KB; a ticket with a client's certificate in it
+#: adds as much again. OpenSSL itself takes 128 KiB.
+HELLO = 16 * 1024
+
+#: Bytes of a handshake message's header (RFC 8446 section 4).
+MESSAGE_HEADER = 4
+
+_HANDSHAKE, _CLIENT_HELLO = 22, 1
+_SERVER_NAME, _ALPN = 0, 16
+
+
+@attrs.frozen
+class ClientHello:
+    """What a client asks for in its first message.
+
+    Attributes:
+        server_name: The host that it wants to reach (RFC 6066 section 3), in lower case; None if it names none.
+        protocols: What it offers to speak (ALPN, RFC 7301), the dearest first.
+    """
+
+    server_name: str | None = None
+    protocols: tuple[bytes, ...] = ()
+
+
+class HelloGatherer:
+    """Gathers the records of a ClientHello.
+
+    Every byte is looked at once, however small the pieces are in which it comes.
+
+    Attributes:
+        data: All bytes that have come, those behind the message too.
+        is_too_long: The message announces, or its records take, more than `HELLO` bytes.
+    """
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.is_too_long = False
+        self._next = 0  # where the next record begins
+        self._message = bytearray()  # what the records before it carry
+
+    def feed(self, data: bytes) -> bool:
+        """Take what has come.
+
+        Args:
+            data: Bytes of the stream.
+
+        Returns:
+            Whether OpenSSL may have `data` now: the message is whole, or is no ClientHello. Never if it is too long.
+        """
+        raw, message = self.data, self._message
+        raw += data
+        while len(raw) >= (start := self._next + HEADER):
+            end = start + (raw[start - 2] << 8 | raw[start - 1])
+            if raw[self._next] != _HANDSHAKE or not start < end <= start + RECORD:
+                return True
+            head = (message[:MESSAGE_HEADER] + raw[start : min(end, start + MESSAGE_HEADER)])[:MESSAGE_HEADER]
+            if head and head[0] != _CLIENT_HELLO:
+                return True
+            whole = MESSAGE_HEADER + (int.from_bytes(head[1:]) if len(head) == MESSAGE_HEADER else 1)
+            if max(whole, start) > HELLO:
+                self.is_too_long = True
+                return False
+            if len(raw) < end:
+                return False
+            message += raw[start:end]
+            self._next = end
+            if len(message) >= whole:
+                return True
+        return False
+
+    def hello(self) -> ClientHello:
+        """Return what the message asks for; of one that makes no sense, nothing."""
+        try:
+            return _parsed(bytes(self._message))
+        except (IndexError, ValueError):
+            return ClientHello()
+
+
+def _parsed(message: bytes) -> ClientHello:
+    """Read a ClientHello (RFC 8446 section 4.1.2).
+
+    Raises:
+        IndexError: It is cut short.
+        ValueError: A name is no text.
+    """
+    at = MESSAGE_HEADER + 2 + 32  # version, random
+    at += 1 + message[at]  # session
+    at += 2 + int.from_bytes(message[at : at + 2])  # ciphers
+    at += 1 + message[at]  # compression
+    name = None
+    protocols: tuple[bytes, ...] = ()
+    for kind, body in _extensions(message[at + 2 :]):
+        if kind == _SERVER_NAME and body[2:3] == b"\0":
+            length = int.from_bytes(body[3:5])
+            name = body[5 : 5 + length].decode("ascii").lower()
+        elif kind == _ALPN:
+            protocols = tuple(_names(body[2:]))
+    return ClientHello(name, protocols)
+
+
+def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(data):
+        length = int.from_bytes(data[at + 2 : at + 4])
+        yield int.from_bytes(data[at : at + 2]), data[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def _names(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(data):
+        yield data[at + 1 : at + 1 + data[at]]
+        at += 1 + data[at]
