@@ -100,7 +100,7 @@ class Certificates:
             client_ca=_absolute(settings.client_ca),
         )
         self._clock = clock
-        self.alpn = tuple(settings.alpn or alpn)
+        self.alpn = tuple(settings.alpn or filter(_can_be_agreed_on, alpn))
         self.alpn_required = bool(settings.alpn)
         self._use(self._load())
 
@@ -147,6 +147,9 @@ class Certificates:
                 client_cas = read_client_cas(settings.client_ca)
         for wrong in _wrong_ciphers(settings.ciphers):
             noted.mistakes.append(("ciphers", f"TLS ciphers: {wrong}"))
+        for name in settings.alpn:
+            if not _can_be_agreed_on(name):
+                noted.mistakes.append(("alpn", f"alpn {name!r}: must be 1 to 255 ASCII characters"))
         if noted.mistakes:
             raise InvalidTLS(noted.mistakes)
 
@@ -225,6 +228,11 @@ def _default(identities: Sequence[Identity]) -> Sequence[Identity]:
         if first.names and set(first.names) <= set(identity.names):
             group.setdefault(identity.kind, identity)
     return list(group.values())
+
+
+def _can_be_agreed_on(name: str) -> bool:
+    """Find out whether a name can be one of ALPN (RFC 7301 section 3.1) that `ssl` takes."""
+    return name.isascii() and 0 < len(name) < 256
 
 
 def _wrong_ciphers(ciphers: str | None) -> list[str]:

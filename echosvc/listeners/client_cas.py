@@ -210,8 +210,8 @@ def _unchecked(place: str, cas: Sequence[x509.Certificate], crls: Sequence[CRL])
             yield f"{place}: there is no revocation list (CRL) of {_subject(ca)} in it: clients below that are refused"
         elif not _signs_crls(ca):
             yield (
-                f"{place}: {_subject(ca)} may sign no revocation lists (CRLs; key usage), and its own is not believed: "
-                "clients below it are refused"
+                f"{place}: {_subject(ca)} may sign no revocation lists (CRLs; key usage): its own is not "
+                "believed, clients below it are refused"
             )
         for crl in crls:
             revoked = crl.get_revoked_certificate_by_serial_number(ca.serial_number)

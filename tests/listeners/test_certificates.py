@@ -430,6 +430,15 @@ class NegotiationTests(CertificateCase):
         )
         self.assertEqual((False, ("echo", "echo/1")), (self.read().alpn_required, self.read().alpn))
 
+    def test_alpn_names(self) -> None:
+        """They have 1 to 255 ASCII characters; a protocol whose own name is no such name is spoken without."""
+        for name in ("", "x" * 256, "\xe9"):
+            error: Any = self.assertRaises(InvalidTLS, self.read, alpn=("echo", name))
+            self.assertEqual(error.mistakes, (("alpn", f"alpn {name!r}: must be 1 to 255 ASCII characters"),))
+        settings = TLSSettings(cert=self.cert, key=self.key)
+        self.assertEqual((), Certificates(settings, ("\xe9",)).alpn)
+        self.assertIsNone(self.refusal(Certificates(settings, ("\xe9",)), offered=("echo",)))
+
     def test_alpn_whatever_the_server_name(self) -> None:
         """The choice of a certificate changes nothing else."""
         other = self.authority.issue("other")
