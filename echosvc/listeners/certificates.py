@@ -130,6 +130,22 @@ class Certificates:
         found = [line for each in loaded.identities for line in validity(each.place, each.chain)]
         return [*found, *(loaded.client_cas.warnings() if loaded.client_cas else ()), *loaded.unused]
 
+    def expires(self) -> dict[str, float]:
+        """Return when the first of the listener's own certificates, of its client CAs and of their CRLs expires.
+
+        Returns:
+            Seconds since 1970, by ``certificate``, ``client-ca`` and ``crl``, as far as there are such.
+        """
+        loaded, found = self._loaded, {}
+        found["certificate"] = min(
+            certificate.not_valid_after_utc for each in loaded.identities for certificate in each.chain
+        )
+        if loaded.client_cas is not None:
+            found["client-ca"] = min(each.not_valid_after_utc for each in loaded.client_cas.certificates)
+            if ends := [each.next_update_utc for each in loaded.client_cas.crls if each.next_update_utc]:
+                found["crl"] = min(ends)
+        return {what: when.timestamp() for what, when in found.items()}
+
     def _use(self, loaded: _Loaded) -> None:
         """Begin connections from what was loaded, with new keys for tickets."""
         front = self._blank(loaded.client_cas)

@@ -78,6 +78,10 @@ class Layers:
         """Say what is not as it should be: a certificate that has expired, for example."""
         return [] if self._certificates is None else self._certificates.warnings()
 
+    def expires(self) -> dict[str, float]:
+        """Return when the first certificate or CRL of each kind expires; see `Certificates.expires`."""
+        return {} if self._certificates is None else self._certificates.expires()
+
 
 def _certificates(settings: ListenerSettings, name: str) -> Certificates | None:
     if settings.tls is None:

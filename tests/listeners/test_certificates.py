@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -247,6 +248,34 @@ class WarningTests(CertificateCase):
             self.read(cert_dir=str(self.folder / "dir")).warnings(),
             [f"certificate file {path}: never used: the certificate names no host (subjectAltName)"],
         )
+
+
+class ExpiryTests(CertificateCase):
+    """When what was read is no longer valid, for those who watch."""
+
+    def test_the_first_of_each_kind(self) -> None:
+        """The listener's own certificates and their issuers', client CAs, and revocation lists."""
+        middle = Authority("Intermediate", self.authority, ends=DAY / 2)
+        issued = middle.issue("localhost")
+        cert, key = issued.write(self.folder, "below")
+        second = Authority("Second", ends=DAY / 4)
+        lists = self.authority.crl(ends=DAY / 8), second.crl()
+        ca = self.write("ca.pem", b"".join((self.authority.pem, second.pem, *lists)))
+        self.write("dir/a.pem", self.issued.chain + self.issued.key)
+
+        alone = self.read().expires()
+        self.assertEqual({"certificate": self.issued.certificate.not_valid_after_utc.timestamp()}, alone)
+        found = self.read(cert=cert, key=key, cert_dir=str(self.folder / "dir"), client_ca=ca).expires()
+        now = time.time()
+        for kind, days in (("certificate", 1 / 2), ("client-ca", 1 / 4), ("crl", 1 / 8)):
+            self.assertAlmostEqual(days, (found.pop(kind) - now) / 86_400, 2)
+        self.assertEqual({}, found)
+
+    def test_without_lists(self) -> None:
+        """There is nothing to say of them."""
+        ca = self.write("ca.pem", self.authority.pem)
+
+        self.assertEqual(["certificate", "client-ca"], sorted(self.read(client_ca=ca).expires()))
 
 
 class ServerNameTests(CertificateCase):
