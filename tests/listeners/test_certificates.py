@@ -109,6 +109,9 @@ class MistakeTests(CertificateCase):
         key = self.write("cut.key", self.issued.key.replace(b"MIG", b"MIx"))
 
         self.assertIn(f"{cert}: a certificate in it is damaged", self.problem(cert=cert))
+        for cut in (self.authority.pem[:200], b"-----BEGIN CERTIFICATE-----\n"):
+            path = self.write("cut.pem", self.authority.pem + cut)
+            self.assertIn(f"{path}: a certificate in it is damaged", self.problem(client_ca=path))
         self.assertIn(f"{key}: the private key in it is damaged", self.problem(key=key))
 
     def test_an_encrypted_key(self) -> None:
@@ -350,6 +353,100 @@ class ServerNameTests(CertificateCase):
         client, _ = self.shake(self.read(cert_dir=str(self.folder)), "deep.example.org")
         self.assertIsNone(client.error)
         self.assertTrue(client.shaken)
+
+
+class UnusedTests(CertificateCase):
+    """What stands in a file and is not used is named."""
+
+    def test_other_blocks(self) -> None:
+        """A key beside the certificate, a second key, what other servers want; not what `openssl ecparam` writes before a key."""
+        parameters = b"-----BEGIN %b PARAMETERS-----\nAAAA\n-----END %b PARAMETERS-----\n"
+        other = self.authority.issue("other")
+        cert = self.write("a.crt", self.issued.chain + self.issued.key + parameters % (b"DH", b"DH"))
+        key = self.write("a.key", parameters % (b"EC", b"EC") + self.issued.key + other.key + other.pem)
+
+        self.assertEqual(
+            [
+                f"certificate file {cert}: not used: PRIVATE KEY; keep private keys elsewhere",
+                f"certificate file {cert}: not used: DH PARAMETERS",
+                f"key file {key}: not used: PRIVATE KEY; only the first private key is",
+                f"key file {key}: not used: CERTIFICATE",
+            ],
+            self.read(cert=cert, key=key).warnings(),
+        )
+        self.assertIsNone(self.refusal(self.read(cert=cert, key=key)))
+
+    def test_one_file_for_both(self) -> None:
+        """It has a certificate and its key: all of it is used."""
+        path = self.write("both.pem", self.issued.key + self.issued.chain)
+
+        self.assertEqual([], self.read(cert=path, key=path).warnings())
+        self.assertIsNone(self.refusal(self.read(cert=path, key=path)))
+
+
+class KindTests(CertificateCase):
+    """A host has one certificate for each kind of key."""
+
+    def setUp(self) -> None:
+        """Write a second one, of RSA, into a folder."""
+        super().setUp()
+        self.rsa = self.authority.issue("localhost", private=rsa.generate_private_key(65537, 2048))
+        self.write("dir/rsa.pem", self.rsa.chain + self.rsa.key)
+        self.directory = str(self.folder / "dir")
+
+    def shown_to(self, certificates: Certificates, ciphers: str, host: str | None = "localhost") -> Any:
+        """Tell what is shown to a client of TLS 1.2 that knows only some ciphers."""
+        context = self.client_context(ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(ciphers)
+        client, _ = self.shake(certificates, host, context=context)
+        return client.tls.getpeercert(binary_form=True) if client.shaken else None
+
+    def test_each_client_is_shown_what_it_understands(self) -> None:
+        """Also one that names no host, if both are for the same; nothing is said of it."""
+        certificates = self.read(cert_dir=self.directory)
+        for host in ("localhost", None):
+            for ciphers, expected in (("ECDHE+aRSA", self.rsa), ("ECDHE+aECDSA", self.issued)):
+                self.assertEqual(
+                    expected.certificate.public_bytes(Encoding.DER),
+                    self.shown_to(certificates, ciphers, host),
+                )
+        self.assertEqual([], certificates.warnings())
+        self.assertIsNone(self.refusal(certificates, version=ssl.TLSVersion.TLSv1_3))
+
+    def test_both_with_their_own_issuers(self) -> None:
+        """Each is shown with the chain that stands in its file."""
+        middle = Authority("Intermediate", self.authority)
+        below = middle.issue("localhost", private=rsa.generate_private_key(65537, 2048))
+        self.write("dir/rsa.pem", below.chain + below.key)
+        certificates = self.read(cert_dir=self.directory)
+
+        self.assertIsNotNone(self.shown_to(certificates, "ECDHE+aRSA"))
+        self.assertIsNotNone(self.shown_to(certificates, "ECDHE+aECDSA"))
+
+    def test_a_second_one_of_a_kind(self) -> None:
+        """It is not used; so is one that names not all of the hosts, for a client that names none."""
+        other = self.authority.issue("localhost", "second", private=rsa.generate_private_key(65537, 2048))
+        path = self.write("dir/s.pem", other.chain + other.key)
+        certificates = self.read(cert_dir=self.directory)
+
+        self.assertEqual(
+            [
+                f"certificate file {path}: not used for localhost: certificate file {self.directory}/rsa.pem is"
+            ],
+            certificates.warnings(),
+        )
+        for host, expected in (("localhost", self.rsa), ("second", other), (None, self.rsa)):
+            self.assertEqual(
+                expected.certificate.public_bytes(Encoding.DER),
+                self.shown_to(certificates, "ECDHE+aRSA", host),
+            )
+
+    def test_one_for_other_hosts(self) -> None:
+        """A client that names no host is shown the default alone, whatever it understands."""
+        other = self.authority.issue("other", private=rsa.generate_private_key(65537, 2048))
+        self.write("dir/rsa.pem", other.chain + other.key)
+
+        self.assertIsNone(self.shown_to(self.read(cert_dir=self.directory), "ECDHE+aRSA", None))
 
 
 class NegotiationTests(CertificateCase):
