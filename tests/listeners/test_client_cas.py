@@ -297,6 +297,24 @@ class TimeTests(ClientCACase):
                 r"^not used: the revocation list \(CRL\) of CN=Root of [\d: -]+ UTC: there is a newer one$",
             )
 
+    def test_two_cas_of_one_name(self) -> None:
+        """Each has its own key and its own list, as when a CA has a new key: neither list replaces the other."""
+        old, new = Authority("CA"), Authority("CA")
+        revoked, honest = old.issue("revoked"), old.issue("honest")
+        contents = old.pem, new.pem, _crl(old, revoked, begins=-DAY), _crl(new, begins=-DAY / 2)
+
+        self.assertEqual([], self.warned(*contents))
+        self.assertEqual(_REVOKED, self.refused(revoked, *contents))
+        for own in (honest, new.issue("honest")):
+            self.assertIsNone(self.refused(own, *contents))
+
+    def test_a_forged_list_replaces_none(self) -> None:
+        """It is newer, and is not used; the one that counts is."""
+        contents = self.root.pem, _crl(self.root, self.direct), _crl(Authority("Root"), begins=-DAY / 2)
+
+        self.assertEqual(_REVOKED, self.refused(self.direct, *contents))
+        self.assertIsNone(self.refused(self.root.issue("honest"), *contents))
+
     def test_a_ticket_from_before_the_reload(self) -> None:
         """A client that was revoked since shows itself again, and is refused; an honest one is let in."""
         for version in VERSIONS:

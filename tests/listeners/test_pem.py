@@ -13,7 +13,6 @@ from unittest import mock
 
 from twisted.trial.unittest import SkipTest
 
-from echosvc.listeners import pem
 from echosvc.transports.linux import LINUX
 from tests.listeners.certificate_case import CertificateCase
 
@@ -80,7 +79,7 @@ class FileTests(CertificateCase):
         """On another system, or without /proc, they are in a file of this user's that is gone at once."""
         folder = self.folder / "tmp"
         folder.mkdir()
-        modes = []
+        modes: list[tuple[Path, int]] = []
         load = ssl.SSLContext.load_verify_locations
 
         def look(context: ssl.SSLContext, *args: Any, **more: Any) -> None:
@@ -88,7 +87,7 @@ class FileTests(CertificateCase):
             load(context, *args, **more)
 
         with (
-            mock.patch.object(pem.Path, "exists", return_value=False),
+            mock.patch.object(Path, "exists", return_value=False),
             mock.patch.object(tempfile, "tempdir", str(folder)),
             mock.patch.object(ssl.SSLContext, "load_verify_locations", look),
         ):
@@ -100,7 +99,7 @@ class FileTests(CertificateCase):
     def test_without_anywhere_to_put_them(self) -> None:
         """It is said in one line what is missing."""
         with (
-            mock.patch.object(pem.Path, "exists", return_value=False),
+            mock.patch.object(Path, "exists", return_value=False),
             mock.patch.object(tempfile, "tempdir", "/nowhere"),
         ):
             self.assertEqual(

@@ -180,6 +180,17 @@ class ServiceTests(ServiceCase):
             [(LogLevel.warn, f"{where}: one"), (LogLevel.warn, f"{where}: two")], self.lines()[1:]
         )
 
+    def test_warns_of_what_comes_later(self) -> None:
+        """Within the hour, and once: a certificate expires while the service runs."""
+        found: list[str] = []
+        self.patch(Listener, "warnings", lambda _: list(found))
+        service = self.start(FakeReactor(), Settings(listeners=settings().listeners[:1]))
+        found.append("one")
+        for _ in range(3):
+            self.reactor.advance(3600)
+
+        self.assertEqual([(LogLevel.warn, f"{service.listeners[0].where}: one")], self.lines()[1:])
+
     def test_stops_clean(self) -> None:
         """No socket and no timer is left; and twistd knows by name what it has run."""
         service = self.start(FakeReactor())
