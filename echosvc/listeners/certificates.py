@@ -77,7 +77,7 @@ class Certificates:
     Attributes:
         alpn: The application protocols that are spoken.
         alpn_required: A client that offers only others is refused, because the settings name them (RFC 7301 section 3.2).
-            Otherwise nobody has decided anything: our name confirms what was agreed on by the port number, to those who ask,
+            Where they name none, our name confirms what was agreed on by the port number, to clients that ask,
             and libraries that always offer ``http/1.1`` are no reason to refuse their bytes. `ssl` cannot refuse
             by itself: the connection has to, before it begins.
 

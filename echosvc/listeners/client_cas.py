@@ -12,7 +12,7 @@ How OpenSSL follows a client's certificates to the file depends on what is in it
   revoked one would be let in: CRLs of those that are not in the file are left out, and a file with an intermediate
   that another certificate of it has issued is refused.
 
-So whoever cannot be checked is refused. What is in the file and is not used is told by `ClientCAs.unused`.
+So a client that cannot be checked is refused. What is in the file and is not used is told by `ClientCAs.unused`.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class PEM:
         except TypeError as problem:  # the only one that it is: a passphrase is asked for
             raise MistakeError(
                 self.place,
-                "the key is encrypted, and nobody is there to be asked for the passphrase; decrypt it: "
+                "the key is encrypted, and a service cannot ask for the passphrase; decrypt it: "
                 f"`(umask 077; openssl pkey -in {self.path} -out PLAIN.pem)`",
             ) from problem
         except Exception as problem:  # see _all
