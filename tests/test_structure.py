@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import configparser
+import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -82,6 +84,20 @@ class StructureTests(SynchronousTestCase):
         long = [path.name for path in modules() if len(path.read_text().splitlines()) > 400]
 
         self.assertEqual(long, ["tls.py"])  # both directions of one connection, which end each other
+
+    def test_nothing_needs_twisteds_tls(self) -> None:
+        """Neither pyOpenSSL nor service-identity is installed with echosvc: every module is imported without them."""
+        names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules()]
+        program = (
+            "import sys; sys.modules.update(dict.fromkeys(('OpenSSL', 'service_identity')))\n"
+            "from importlib import import_module\n"
+            f"for name in {[name for name in names if not name.endswith('__main__')]}: import_module(name)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, timeout=60, check=False, cwd=ROOT
+        )
+
+        self.assertEqual((0, b""), (done.returncode, done.stderr))
 
     def test_no_package_stands_in_the_way_of_other_plugins(self) -> None:
         """An __init__.py under twisted/ would hide everybody else's plugins."""

@@ -101,15 +101,22 @@ def _connections(listeners: Sequence[tuple[list[str], ListenerSnapshot]]) -> Ite
     queued = GaugeMetricFamily(
         "echosvc_queued_bytes", "Bytes that wait in our own memory to be sent.", labels=_LISTENER
     )
+    expires = GaugeMetricFamily(
+        "echosvc_tls_expires_timestamp_seconds",
+        "When the first certificate, client CA or revocation list (CRL) expires, in seconds since 1970.",
+        labels=(*_LISTENER, "kind"),
+    )
     for labels, each in listeners:
         if each.is_datagram:
             continue
+        for kind, when in each.expires.items():
+            expires.add_metric([*labels, kind], when)
         now.add_metric(labels, each.open)
         opened.add_metric(labels, each.opened)
         queued.add_metric(labels, each.queued_bytes)
         for reason, count in each.closed.items():
             closed.add_metric([*labels, reason], count)
-    return now, opened, closed, queued
+    return now, opened, closed, queued, expires
 
 
 def _traffic(listeners: Sequence[tuple[list[str], ListenerSnapshot]]) -> Iterable[Metric]:

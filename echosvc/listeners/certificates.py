@@ -77,7 +77,7 @@ class Certificates:
     Attributes:
         alpn: The application protocols that are spoken.
         alpn_required: A client that offers only others is refused, because the settings name them (RFC 7301 section 3.2).
-            Otherwise nobody has decided anything: our name confirms what was agreed on by the port number, to those who ask,
+            Where they name none, our name confirms what was agreed on by the port number, to clients that ask,
             and libraries that always offer ``http/1.1`` are no reason to refuse their bytes. `ssl` cannot refuse
             by itself: the connection has to, before it begins.
 
@@ -100,7 +100,7 @@ class Certificates:
             client_ca=_absolute(settings.client_ca),
         )
         self._clock = clock
-        self.alpn = tuple(settings.alpn or alpn)
+        self.alpn = tuple(settings.alpn or filter(_can_be_agreed_on, alpn))
         self.alpn_required = bool(settings.alpn)
         self._use(self._load())
 
@@ -130,6 +130,22 @@ class Certificates:
         found = [line for each in loaded.identities for line in validity(each.place, each.chain)]
         return [*found, *(loaded.client_cas.warnings() if loaded.client_cas else ()), *loaded.unused]
 
+    def expires(self) -> dict[str, float]:
+        """Return when the first of the listener's own certificates, of its client CAs and of their CRLs expires.
+
+        Returns:
+            Seconds since 1970, by ``certificate``, ``client-ca`` and ``crl``, as far as there are such.
+        """
+        loaded, found = self._loaded, {}
+        found["certificate"] = min(
+            certificate.not_valid_after_utc for each in loaded.identities for certificate in each.chain
+        )
+        if loaded.client_cas is not None:
+            found["client-ca"] = min(each.not_valid_after_utc for each in loaded.client_cas.certificates)
+            if ends := [each.next_update_utc for each in loaded.client_cas.crls if each.next_update_utc]:
+                found["crl"] = min(ends)
+        return {what: when.timestamp() for what, when in found.items()}
+
     def _use(self, loaded: _Loaded) -> None:
         """Begin connections from what was loaded, with new keys for tickets."""
         front = self._blank(loaded.client_cas)
@@ -147,6 +163,9 @@ class Certificates:
                 client_cas = read_client_cas(settings.client_ca)
         for wrong in _wrong_ciphers(settings.ciphers):
             noted.mistakes.append(("ciphers", f"TLS ciphers: {wrong}"))
+        for name in settings.alpn:
+            if not _can_be_agreed_on(name):
+                noted.mistakes.append(("alpn", f"alpn {name!r}: must be 1 to 255 ASCII characters"))
         if noted.mistakes:
             raise InvalidTLS(noted.mistakes)
 
@@ -225,6 +244,11 @@ def _default(identities: Sequence[Identity]) -> Sequence[Identity]:
         if first.names and set(first.names) <= set(identity.names):
             group.setdefault(identity.kind, identity)
     return list(group.values())
+
+
+def _can_be_agreed_on(name: str) -> bool:
+    """Find out whether a name can be one of ALPN (RFC 7301 section 3.1) that `ssl` takes."""
+    return name.isascii() and 0 < len(name) < 256
 
 
 def _wrong_ciphers(ciphers: str | None) -> list[str]:

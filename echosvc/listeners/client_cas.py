@@ -12,7 +12,7 @@ How OpenSSL follows a client's certificates to the file depends on what is in it
   revoked one would be let in: CRLs of those that are not in the file are left out, and a file with an intermediate
   that another certificate of it has issued is refused.
 
-So whoever cannot be checked is refused. What is in the file and is not used is told by `ClientCAs.unused`.
+So a client that cannot be checked is refused. What is in the file and is not used is told by `ClientCAs.unused`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from echosvc.listeners.pem import MistakeError, read_pem, understood, validity
 
@@ -164,32 +164,43 @@ def _usable(
     now = datetime.now(UTC)
     newest: dict[tuple[bytes, bytes], CRL] = {}
     for crl in sorted(crls, key=lambda crl: (crl.last_update_utc <= now, crl.last_update_utc), reverse=True):
-        names = [ca for ca in cas if ca.subject == crl.issuer]
-        scope = b"".join(
-            each.value.public_bytes()
-            for each in crl.extensions
-            if isinstance(each.value, x509.IssuingDistributionPoint | x509.AuthorityKeyIdentifier)
-        )
-        newer = newest.setdefault((crl.issuer.public_bytes(), scope), crl)
+        named = [ca for ca in cas if ca.subject == crl.issuer]
+        signers = [ca for ca in named if _signed(crl, ca)]
         if reason := _not_understood(crl):
             unused.append(f"{place}: not used: {_named(crl)}: {reason}")
-        elif newer is not crl:
-            unused.append(
-                f"{place}: not used: {_named(crl)} of {crl.last_update_utc:%F %T} UTC: there is a newer one"
-            )
-        elif names and not any(_signed(crl, ca) for ca in names):
+        elif named and not signers:
             unused.append(
                 f"{place}: not used: {_named(crl)}: the certificate of that name in it has not signed it"
             )
-        elif not names and only_known:
+        elif not named and only_known:
             unused.append(f"{place}: not used: {_named(crl)}: its issuer's certificate is not in the file")
+        elif newest.setdefault((_issuer(crl, signers), _scope(crl)), crl) is not crl:
+            unused.append(
+                f"{place}: not used: {_named(crl)} of {crl.last_update_utc:%F %T} UTC: there is a newer one"
+            )
         else:
-            if not names:
+            if not named:
                 unused.append(
                     f"{place}: {_named(crl)} is of use only for clients that send its issuer's certificate, which is not "
                     "in the file"
                 )
             yield crl
+
+
+def _issuer(crl: CRL, signers: Sequence[x509.Certificate]) -> bytes:
+    """Return what two lists of one issuer share: two CAs may have one name, and different keys."""
+    if signers:
+        return signers[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return crl.issuer.public_bytes() + _extension(crl, x509.AuthorityKeyIdentifier)
+
+
+def _scope(crl: CRL) -> bytes:
+    """Return what a list is about, where it is not about all that its issuer has issued (RFC 5280 section 5.2.5)."""
+    return _extension(crl, x509.IssuingDistributionPoint)
+
+
+def _extension(crl: CRL, kind: type[x509.ExtensionType]) -> bytes:
+    return b"".join(each.value.public_bytes() for each in crl.extensions if isinstance(each.value, kind))
 
 
 def _not_understood(crl: CRL) -> str | None:
@@ -210,12 +221,11 @@ def _unchecked(place: str, cas: Sequence[x509.Certificate], crls: Sequence[CRL])
             yield f"{place}: there is no revocation list (CRL) of {_subject(ca)} in it: clients below that are refused"
         elif not _signs_crls(ca):
             yield (
-                f"{place}: {_subject(ca)} may sign no revocation lists (CRLs; key usage), and its own is not believed: "
-                "clients below it are refused"
+                f"{place}: {_subject(ca)} may sign no revocation lists (CRLs; key usage): its own is not "
+                "believed, clients below it are refused"
             )
         for crl in crls:
-            revoked = crl.get_revoked_certificate_by_serial_number(ca.serial_number)
-            if revoked is not None and crl.issuer == ca.issuer:
+            if crl.issuer == ca.issuer and crl.get_revoked_certificate_by_serial_number(ca.serial_number):
                 yield f"{place}: not used: {_subject(ca)} is revoked: clients below it are refused"
 
 

@@ -226,6 +226,7 @@ class ForeignListener:
             bytes_in=None,
             bytes_out=None,
             dropped=dict(self.drops()),
+            expires=self._layers.expires() if self.is_serving else {},
         )
 
     def totals(self) -> str:

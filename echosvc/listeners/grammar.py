@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import attrs
 
@@ -24,6 +24,7 @@ from echosvc.listeners.settings import (
     Network,
     Place,
     TLSSettings,
+    TLSVersion,
     UnixSocket,
 )
 
@@ -188,7 +189,7 @@ class _Parts:
         """
         if self._named:
             name = next(iter(self._named))
-            near = difflib.get_close_matches(name, re.findall(r"(\w+)=", _FORMS[self._kind]), 1)
+            near = difflib.get_close_matches(name, re.findall(r"([\w-]+)=", _FORMS[self._kind]), 1)
             raise self.error(f"{name}= is not known here" + (f", did you mean {near[0]}=?" if near else ""))
         if self._positional:
             raise self.error(f"{':'.join(self._positional)!r} has no meaning here{self._bracket_hint()}")
@@ -253,6 +254,8 @@ def _tls(parts: _Parts) -> Endpoint:
         cert_dir=parts.named("certdir"),
         client_ca=parts.named("clientCA"),
         alpn=tuple(filter(None, (parts.named("alpn") or "").split(","))),
+        min_version=_version(parts),
+        ciphers=parts.named("ciphers"),
     )
     if (tls.cert is None) != (tls.key is None) or not (tls.cert or tls.cert_dir):
         raise parts.error("cert= and key= go together, or certdir= names a folder")
@@ -264,6 +267,14 @@ def _tls(parts: _Parts) -> Endpoint:
     )
     parts.done()
     return endpoint
+
+
+def _version(parts: _Parts) -> TLSVersion:
+    value = parts.named("min-version") or "1.2"
+    for version in get_args(TLSVersion):
+        if value == version:
+            return cast("TLSVersion", version)
+    raise parts.error(f"min-version {value}: must be {' or '.join(get_args(TLSVersion))}")
 
 
 def _unix_socket(parts: _Parts, transport: Literal["unix", "unixgram"]) -> UnixSocket:
@@ -324,7 +335,7 @@ _FORMS = {
     "unix": "it is unix:PATH[:mode=660][:lockfile=1][:backlog=N][:proxy=], or unix:@NAME",
     "unixgram": "it is unixgram:PATH[:mode=660], or unixgram:@NAME",
     "tls": "it is tls:PORT:cert=FULLCHAIN.pem:key=KEY.pem[:clientCA=CA.pem][:certdir=DIR][:alpn=NAMES]"
-    "[:interface=ADDRESS][:backlog=N][:proxy=NETWORKS]",
+    "[:min-version=1.3][:ciphers=NAMES][:interface=ADDRESS][:backlog=N][:proxy=NETWORKS]",
     "systemd": "it is systemd:name=NAME[:proxy=NETWORKS] or systemd:index=N",
 }
 

@@ -78,11 +78,15 @@ class Layers:
         """Say what is not as it should be: a certificate that has expired, for example."""
         return [] if self._certificates is None else self._certificates.warnings()
 
+    def expires(self) -> dict[str, float]:
+        """Return when the first certificate or CRL of each kind expires; see `Certificates.expires`."""
+        return {} if self._certificates is None else self._certificates.expires()
+
 
 def _certificates(settings: ListenerSettings, name: str) -> Certificates | None:
     if settings.tls is None:
         return None
-    # Not before it is needed: what reads certificates takes 50 ms and 13 MB, which a service without TLS does without.
+    # Not before it is needed: it takes 0.1 s and 9 MB, which a service without TLS does without.
     from echosvc.listeners.certificates import Certificates  # noqa: PLC0415
 
     return Certificates(settings.tls, (name,))

@@ -230,6 +230,7 @@ class Listener:
             transport=self.transport,
             dropped=dict(dropped),
             kernel_drops=kernel_drops,
+            expires=self._layers.expires() if self.is_serving else {},
             **self._traffic(),
         )
 

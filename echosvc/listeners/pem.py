@@ -10,10 +10,10 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeVar
 
 import attrs
 from cryptography import x509
@@ -25,11 +25,12 @@ __all__ = ["PEM", "MistakeError", "Noted", "as_file", "read_pem", "understood", 
 #: What stands between a PEM block's name and the rest of its first line (RFC 7468 section 2).
 _LABEL = re.compile(rb"^-----BEGIN ([^-]+)-----", re.MULTILINE)
 
-_CRL = re.compile(rb"^-----BEGIN X509 CRL-----.*?^-----END X509 CRL-----", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(rb"^-----BEGIN ([^-]+)-----.*?^-----END \1-----", re.MULTILINE | re.DOTALL)
 
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
+_CRLS = ("X509 CRL",)
 
-Datable: TypeAlias = "x509.Certificate | x509.CertificateRevocationList"
+T = TypeVar("T")
 
 
 class MistakeError(Exception):
@@ -85,16 +86,9 @@ class PEM:
         Raises:
             MistakeError: There is none, or one is damaged.
         """
-        expected = sum(label in _CERTIFICATES for label in self.labels)
-        if not expected:
+        if not any(label in _CERTIFICATES for label in self.labels):
             raise MistakeError(self.place, f"there is no certificate in it, only {', '.join(self.labels)}")
-        try:
-            found = x509.load_pem_x509_certificates(self.data)
-        except Exception:  # noqa: BLE001  # cryptography's errors have no root but this, and their number grows
-            found = []
-        if len(found) != expected:  # it passes over a block that has no end
-            raise MistakeError(self.place, "a certificate in it is damaged; copy the file again")
-        return found
+        return self._all(_CERTIFICATES, x509.load_pem_x509_certificate, "a certificate")
 
     def crls(self) -> list[x509.CertificateRevocationList]:
         """Return all certificate revocation lists, in their order.
@@ -102,13 +96,17 @@ class PEM:
         Raises:
             MistakeError: One is damaged.
         """
-        blocks = _CRL.findall(self.data)
+        return self._all(_CRLS, x509.load_pem_x509_crl, "a revocation list (CRL)")
+
+    def _all(self, labels: Sequence[str], load: Callable[[bytes], T], what: str) -> list[T]:
+        """Load every block that has one of the labels. One that has no end, or another's, is damaged, too."""
+        expected = sum(label in labels for label in self.labels)
         try:
-            found = [x509.load_pem_x509_crl(block) for block in blocks]
-        except Exception:  # noqa: BLE001  # see certificates
+            found = [load(block[0]) for block in _BLOCK.finditer(self.data) if block[1].decode() in labels]
+        except Exception:  # noqa: BLE001  # cryptography's errors have no root but this, and their number grows
             found = []
-        if len(found) != self.labels.count("X509 CRL"):
-            raise MistakeError(self.place, "a revocation list (CRL) in it is damaged; copy the file again")
+        if len(found) != expected:
+            raise MistakeError(self.place, f"{what} in it is damaged; copy the file again")
         return found
 
     def key(self) -> PrivateKeyTypes:
@@ -124,10 +122,10 @@ class PEM:
         except TypeError as problem:  # the only one that it is: a passphrase is asked for
             raise MistakeError(
                 self.place,
-                "the key is encrypted, and nobody is there to be asked for the passphrase; decrypt it: "
+                "the key is encrypted, and a service cannot ask for the passphrase; decrypt it: "
                 f"`(umask 077; openssl pkey -in {self.path} -out PLAIN.pem)`",
             ) from problem
-        except Exception as problem:  # see certificates
+        except Exception as problem:  # see _all
             raise MistakeError(
                 self.place, "the private key in it is damaged or of an unknown kind; copy the file again"
             ) from problem
@@ -140,7 +138,7 @@ class PEM:
             keys: So many private keys are.
             crls: Revocation lists are.
         """
-        used = {"EC PARAMETERS", *(_CERTIFICATES if certificates else ()), *(("X509 CRL",) if crls else ())}
+        used = {"EC PARAMETERS", *(_CERTIFICATES if certificates else ()), *(_CRLS if crls else ())}
         keys_left = keys
         found: Counter[str] = Counter()
         for label in self.labels:
@@ -195,7 +193,7 @@ def understood(place: str) -> Iterator[None]:
         yield
     except MistakeError:
         raise
-    except Exception as problem:  # see certificates
+    except Exception as problem:  # see _all
         raise MistakeError(place, f"there is something in it that is not understood: {problem}") from problem
 
 

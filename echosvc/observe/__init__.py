@@ -1,5 +1,6 @@
 """What the service did, for people who look."""
 
+from echosvc.observe.complaints import Complaints
 from echosvc.observe.connections import ConnectionLog
 from echosvc.observe.drops import DropReport
 from echosvc.observe.lateness import LatenessWatch
@@ -9,6 +10,7 @@ from echosvc.observe.process import take_snapshot
 from echosvc.observe.snapshot import LatenessSnapshot, ListenerSnapshot, Snapshot, merge
 
 __all__ = [
+    "Complaints",
     "ConnectionLog",
     "DropReport",
     "LatenessSnapshot",

@@ -33,6 +33,8 @@ class ListenerSnapshot:
         dropped: Connections and datagrams that were refused or given up, by reason, as the log says once a minute; but for
         kernel_drops: datagrams that the kernel has dropped before we could read them.
         queued_bytes: Bytes that wait in our own memory to be sent.
+        expires: When the first of its certificates or revocation lists (CRLs) expires, in seconds since 1970, by kind. Of a
+            listener that a reload has replaced, none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ListenerSnapshot:
     dropped: dict[str, int] = attrs.Factory(dict)
     kernel_drops: int = 0
     queued_bytes: int = 0
+    expires: dict[str, float] = attrs.Factory(dict)
 
     @property
     def is_datagram(self) -> bool:
@@ -145,6 +148,10 @@ def _sum(one: ListenerSnapshot, other: ListenerSnapshot) -> ListenerSnapshot:
         dropped=_sums(one.dropped, other.dropped),
         kernel_drops=one.kernel_drops + other.kernel_drops,
         queued_bytes=one.queued_bytes + other.queued_bytes,
+        expires={
+            kind: min(each.expires[kind] for each in (one, other) if kind in each.expires)
+            for kind in {**one.expires, **other.expires}
+        },
     )
 
 

@@ -23,7 +23,7 @@ from echosvc.admission import (
 from echosvc.errors import EchosvcError, ListenError
 from echosvc.listeners import AnyListener, ListenerSettings, open_listeners
 from echosvc.listeners.settings import Place
-from echosvc.observe import DropReport, LogGuard, Snapshot, own_pipes
+from echosvc.observe import Complaints, DropReport, LogGuard, Snapshot, own_pipes
 from echosvc.service.draining import Drain, Drained
 from echosvc.service.notify import Notifier, figures
 from echosvc.service.reloading import Change, plan, prepare
@@ -74,6 +74,7 @@ class EchoService(Service):
         self._drains: list[Drain] = []
         self._signals = Signals(reactor, self._log, hurry=self.hurry, reload=self.reload)
         self._drop_report = DropReport(listeners, reactor, self._log)
+        self._complaints = Complaints(reactor, self._log)
         self._log_guard = LogGuard(reactor)
         self._seeing = Seeing(reactor, admin, self._log)
 
@@ -106,8 +107,9 @@ class EchoService(Service):
                     f"{listener.wire.name} cannot begin: {problem!r}",
                 ) from problem
             self._log.info("{listener}", listener=str(listener))
-            self._warn(listener)
+            self._complaints.tell(listener)
         self._drop_report.start()
+        self._complaints.start()
         self._seeing.start(self.listeners, self.is_ready)
         self._reactor.callWhenRunning(
             self._choose_log_format
@@ -180,6 +182,7 @@ class EchoService(Service):
         if drained.finished or drained.aborted:
             self._log.info("{drained}", drained=str(drained))
         self._drop_report.stop()
+        self._complaints.stop()
         self._gate.stop()
         for listener in self.listeners:
             self._log.info("{where}: stopped after {totals}", where=listener.where, totals=listener.totals())
@@ -287,12 +290,13 @@ class EchoService(Service):
         self.listeners.append(listener)
         self._drop_report.watch(listener)
         self._log.info("{listener}", listener=str(listener))
-        self._warn(listener)
+        self._complaints.tell(listener)
         return True
 
     def _forget(self, listener: AnyListener) -> None:
         self.listeners.remove(listener)
         self._drop_report.forget(listener)
+        self._complaints.forget(listener)
         self._seeing.remember(listener)
 
     def _drain_door(self, listener: AnyListener) -> None:
@@ -322,12 +326,7 @@ class EchoService(Service):
             else:
                 what = "certificates" if listener.settings.tls is not None else "networks"
                 self._log.info("{where}: {what} read again", where=listener.where, what=what)
-                self._warn(listener)
-
-    def _warn(self, listener: AnyListener) -> None:
-        for warning in listener.warnings():
-            # Not under the name "warning": those are Python's own to whoever still reads Twisted's old events.
-            self._log.warn("{where}: {problem}", where=listener.where, problem=warning)
+                self._complaints.tell(listener)
 
 
 def open_service(

@@ -249,6 +249,8 @@ class _Reader:
             cert_dir=table.certdir,
             client_ca=table.client_ca,
             alpn=tuple(table.alpn),
+            min_version=table.min_version,
+            ciphers=table.ciphers,
         )
 
     def _origin(self, key: Key, place: Key) -> str:

@@ -10,7 +10,7 @@ from attrs.validators import optional
 
 from echosvc.admission import GateSettings, ScreenSettings
 from echosvc.listeners import ListenerSettings
-from echosvc.listeners.settings import ANSWER_RATE, BACKLOG, RECEIVE_BUFFER, STALL_TIMEOUT, Limits
+from echosvc.listeners.settings import ANSWER_RATE, BACKLOG, RECEIVE_BUFFER, STALL_TIMEOUT, Limits, TLSVersion
 from echosvc.settings.values import share
 
 __all__ = [
@@ -223,6 +223,8 @@ class TLSTable:
     certdir: str | None = None
     client_ca: str | None = None
     alpn: Strings = Strings(())
+    min_version: TLSVersion = "1.2"
+    ciphers: str | None = None
 
 
 @attrs.frozen(kw_only=True)

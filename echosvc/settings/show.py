@@ -74,6 +74,8 @@ def _table(listener: ListenerSettings) -> dict[str, Any]:
         "certdir": listener.tls.cert_dir,
         "client-ca": listener.tls.client_ca,
         "alpn": listener.tls.alpn or None,  # the protocol's own name, if written out, would be insisted on
+        "min-version": listener.tls.min_version,
+        "ciphers": listener.tls.ciphers,
     }
     table: dict[str, Any] = unstructure(
         {

@@ -24,6 +24,7 @@ TCP = ListenerSnapshot(
     bytes_out=90,
     dropped={"access-denied": 5, "idle-timeout": 2},
     queued_bytes=10,
+    expires={"certificate": 1.7e9, "crl": 1.6e9},
 )
 UDP = ListenerSnapshot(
     name="echo",
@@ -89,6 +90,8 @@ class FiguresTests(MetricsCase):
                 "echosvc_connections_closed_total{tcp,reason=peer-closed,worker=0}": 4,
                 "echosvc_connections_closed_total{tcp,reason=idle-timeout,worker=0}": 2,
                 "echosvc_queued_bytes{tcp,worker=0}": 10,
+                "echosvc_tls_expires_timestamp_seconds{tcp,kind=certificate,worker=0}": 1.7e9,
+                "echosvc_tls_expires_timestamp_seconds{tcp,kind=crl,worker=0}": 1.6e9,
                 "echosvc_connections_open{foreign,worker=0}": 1,
             },
             found,

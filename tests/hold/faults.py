@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.hold.calls import CALLS, PROXY_HOST, REFUSED, TLS, TLS_HOST, Call, Place, one_over_tls
+from tests.hold.calls import CALLS, PROXY_HOST, REFUSED, TLS_HOST, Call, Place, one_over_tls
 from tests.hold.clients import IPV4, connect, one_datagram, receive_exactly
 from tests.hold.listeners import _write_certificates
 from tests.hold.promise import Broken, Skipped, kept, promise
@@ -64,8 +64,7 @@ def failing_calls(run: Run) -> str:
         kept(receive_exactly(idle, 11) == b"still there", f"{torture}; an idle connection was cut")
     errors, often = AT_LEAST[run.long]
     kept(torture.errors >= errors and torture.injected >= often, f"{torture}: too few")
-    missing = "" if run.control or place.has(TLS) else "; TLS NOT TRIED: it needs echosvc[tls]"
-    return f"{torture}{missing}"
+    return str(torture)
 
 
 def _serve(run: Run) -> tuple[Server, Place]:
@@ -79,12 +78,9 @@ def _serve(run: Run) -> tuple[Server, Place]:
         f"unix:{directory}/stream",
         f"unixgram:{directory}/datagrams",
         f"haproxy:tcp:0:interface={PROXY_HOST}",
+        f"tls:0:cert={directory}/server.crt:key={directory}/server.key:interface={TLS_HOST}",
     ]
-    with contextlib.suppress(
-        ImportError
-    ):  # without the extra there is one listener fewer, and the figures say so
-        _write_certificates(directory)
-        ways.append(f"tls:0:cert={directory}/server.crt:key={directory}/server.key:interface={TLS_HOST}")
+    _write_certificates(directory)
     server = run.serve("--deny", REFUSED, *(f"--listen=echo={way}" for way in ways))
     until = time.monotonic() + START
     while (

@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
-from tests.hold.promise import Skipped, kept, promise
+from tests.hold.promise import kept, promise
 from tests.hold.run import Run
 from tests.hold.service import START, NotServing, Server, environment, free_ports, trouble, twistd
 
@@ -45,8 +44,6 @@ _PLACES = (
 )
 def health(run: Run) -> str:
     """Six protocols over TCP, UDP, UNIX, TLS and behind PROXY."""
-    if find_spec("OpenSSL") is None:
-        raise Skipped("needs the extra tls")
     directory = run.server_directory()
     ports = free_ports(len(PROTOCOLS) * len(_PLACES))
     config = _write_config(directory, ports)

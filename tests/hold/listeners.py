@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.certificates import Authority
 from tests.hold.clients import IPV4, IPV6
 from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run
@@ -167,10 +168,7 @@ def every_listener(run: Run) -> str:
     """Every client of `WAYS`, for each protocol."""
     directory = run.directory / "everything"
     directory.mkdir()
-    try:
-        _write_certificates(directory)
-    except ImportError as missing:
-        raise Skipped(f"needs echosvc[tls]: {missing.name} is not installed") from None
+    _write_certificates(directory)
     config = directory / "everything.toml"
     config.write_text(
         "".join(_TABLES.format(name=each, abstract=f"{directory}/{each}") for each in PROTOCOLS)
@@ -257,8 +255,6 @@ def _rdate(port: int) -> str:
 
 
 def _write_certificates(directory: Path) -> None:
-    from tests.certificates import Authority  # noqa: PLC0415  # needs an extra
-
     authority = Authority()
     (directory / "ca.pem").write_bytes(authority.pem)
     authority.issue("localhost").write(directory, "server")

@@ -15,12 +15,13 @@ from twisted.internet import tcp
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from echosvc.errors import EchosvcError, ListenError
-from echosvc.listeners import Inherited, Internet, ListenerSettings, UnixSocket
+from echosvc.listeners import Inherited, Internet, ListenerSettings, TLSSettings, UnixSocket
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.transports.linux import LINUX
 from tests.doubles import FakeReactor
 
 __all__ = [
+    "FakeCertificates",
     "ListenerCase",
     "PortReactor",
     "UnixCase",
@@ -31,6 +32,36 @@ __all__ = [
     "unix_listener",
     "unixgram_listener",
 ]
+
+
+class FakeCertificates:
+    """Reads no files, and has no contexts; remembers how often it is read again.
+
+    Args:
+        settings: Which files would be read.
+        alpn: What a listener's protocol is called.
+    """
+
+    def __init__(self, settings: TLSSettings, alpn: tuple[str, ...] = ()) -> None:
+        self.settings = settings
+        self.alpn = settings.alpn or alpn
+        self.alpn_required = bool(settings.alpn)
+        self.reloads = 0
+
+    def context(self) -> None:
+        """Have none."""
+
+    def reload(self) -> None:
+        """Count."""
+        self.reloads += 1
+
+    def warnings(self) -> list[str]:
+        """Have one."""
+        return ["it has expired"]
+
+    def expires(self) -> dict[str, float]:
+        """Have done so."""
+        return {"certificate": 5.0}
 
 
 def tcp_listener(port: int = 0, interface: str = "127.0.0.1", **more: Any) -> ListenerSettings:

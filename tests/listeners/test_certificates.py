@@ -1,10 +1,9 @@
-"""Tests of files of certificates and keys: what is wrong with them, and whom they serve how."""
+"""Tests of files of certificates and keys: what is wrong with them, what is not used, and which hosts they serve."""
 
 from __future__ import annotations
 
-import os
 import ssl
-import warnings
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from echosvc.errors import InvalidTLS
 from echosvc.listeners.certificates import Certificates
 from echosvc.listeners.settings import TLSSettings
 from tests.certificates import DAY, Authority
-from tests.listeners.certificate_case import CertificateCase, Server
-from tests.transports.tls_peer import VERSIONS, Client, client_context
+from tests.listeners.certificate_case import CertificateCase
 
 
 class MistakeTests(CertificateCase):
@@ -108,6 +106,9 @@ class MistakeTests(CertificateCase):
         key = self.write("cut.key", self.issued.key.replace(b"MIG", b"MIx"))
 
         self.assertIn(f"{cert}: a certificate in it is damaged", self.problem(cert=cert))
+        for cut in (self.authority.pem[:200], b"-----BEGIN CERTIFICATE-----\n"):
+            path = self.write("cut.pem", self.authority.pem + cut)
+            self.assertIn(f"{path}: a certificate in it is damaged", self.problem(client_ca=path))
         self.assertIn(f"{key}: the private key in it is damaged", self.problem(key=key))
 
     def test_an_encrypted_key(self) -> None:
@@ -249,6 +250,34 @@ class WarningTests(CertificateCase):
         )
 
 
+class ExpiryTests(CertificateCase):
+    """When what was read is no longer valid, for those who watch."""
+
+    def test_the_first_of_each_kind(self) -> None:
+        """The listener's own certificates and their issuers', client CAs, and revocation lists."""
+        middle = Authority("Intermediate", self.authority, ends=DAY / 2)
+        issued = middle.issue("localhost")
+        cert, key = issued.write(self.folder, "below")
+        second = Authority("Second", ends=DAY / 4)
+        lists = self.authority.crl(ends=DAY / 8), second.crl()
+        ca = self.write("ca.pem", b"".join((self.authority.pem, second.pem, *lists)))
+        self.write("dir/a.pem", self.issued.chain + self.issued.key)
+
+        alone = self.read().expires()
+        self.assertEqual({"certificate": self.issued.certificate.not_valid_after_utc.timestamp()}, alone)
+        found = self.read(cert=cert, key=key, cert_dir=str(self.folder / "dir"), client_ca=ca).expires()
+        now = time.time()
+        for kind, days in (("certificate", 1 / 2), ("client-ca", 1 / 4), ("crl", 1 / 8)):
+            self.assertAlmostEqual(days, (found.pop(kind) - now) / 86_400, 2)
+        self.assertEqual({}, found)
+
+    def test_without_lists(self) -> None:
+        """There is nothing to say of them."""
+        ca = self.write("ca.pem", self.authority.pem)
+
+        self.assertEqual(["certificate", "client-ca"], sorted(self.read(client_ca=ca).expires()))
+
+
 class ServerNameTests(CertificateCase):
     """Which certificate a client is shown."""
 
@@ -323,254 +352,30 @@ class ServerNameTests(CertificateCase):
         self.assertTrue(client.shaken)
 
 
-class NegotiationTests(CertificateCase):
-    """Versions, ciphers, ALPN, sessions."""
+class UnusedTests(CertificateCase):
+    """What stands in a file and is not used is named."""
 
-    def test_versions(self) -> None:
-        """TLS 1.2 and up."""
-        context = client_context(self.authority)
-        context.set_ciphers("ALL:@SECLEVEL=0")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-
-        self.assertEqual("UNSUPPORTED_PROTOCOL", self.refusal(self.read(), context=context))
-        for version in VERSIONS:
-            self.assertIsNone(self.refusal(self.read(), version=version))
-
-    def test_the_least_version(self) -> None:
-        """Clients of TLS 1.2 can be kept out."""
-        certificates = self.read(min_version="1.3")
-
-        self.assertEqual("UNSUPPORTED_PROTOCOL", self.refusal(certificates, version=ssl.TLSVersion.TLSv1_2))
-        self.assertIsNone(self.refusal(certificates, version=ssl.TLSVersion.TLSv1_3))
-
-    def test_forward_secrecy_alone(self) -> None:
-        """A stolen key opens no connection that was recorded: a cipher whose keys come from the certificate's is refused."""
-        issued = self.authority.issue("localhost", private=rsa.generate_private_key(65537, 2048))
-        cert, key = issued.write(self.folder, "rsa")
-        context = client_context(self.authority, ssl.TLSVersion.TLSv1_2)
-        context.set_ciphers("AES128-GCM-SHA256")
-
-        self.assertEqual("NO_SHARED_CIPHER", self.refusal(self.read(cert=cert, key=key), context=context))
-        self.assertIsNone(
-            self.refusal(self.read(cert=cert, key=key, ciphers="AES128-GCM-SHA256"), context=context)
-        )
-
-    def test_ciphers(self) -> None:
-        """Those that the settings name, separated by colons, commas or spaces; others are refused."""
-        context = client_context(self.authority, ssl.TLSVersion.TLSv1_2)
-        context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
-        for ciphers in (
-            "ECDHE+CHACHA20:ECDHE+AES256",
-            "ECDHE+AES256,!SHA1",
-            "@SECLEVEL=2 +ECDHE ECDHE+AES256",
-        ):
-            certificates = self.read(ciphers=ciphers)
-            self.assertEqual("NO_SHARED_CIPHER", self.refusal(certificates, context=context))
-            self.assertIsNone(self.refusal(certificates))
-            self.assertEqual([], certificates.warnings())
-
-    def test_ciphers_that_are_unknown(self) -> None:
-        """OpenSSL passes over them, as long as it knows one; here each is a mistake of the setting."""
-        error: Any = self.assertRaises(
-            InvalidTLS, self.read, ciphers="ECDHE+AESGCM:AES-NONSENSE,TLS_AES_128_GCM_SHA256"
-        )
+    def test_other_blocks(self) -> None:
+        """A key beside the certificate, a second key, what other servers want; not what `openssl ecparam` writes before a key."""
+        parameters = b"-----BEGIN %b PARAMETERS-----\nAAAA\n-----END %b PARAMETERS-----\n"
+        other = self.authority.issue("other")
+        cert = self.write("a.crt", self.issued.chain + self.issued.key + parameters % (b"DH", b"DH"))
+        key = self.write("a.key", parameters % (b"EC", b"EC") + self.issued.key + other.key + other.pem)
 
         self.assertEqual(
-            error.mistakes,
-            tuple(
-                (
-                    "ciphers",
-                    f"TLS ciphers: OpenSSL knows no {name} of TLS 1.2; `openssl ciphers -s -tls1_2 -v` lists all",
-                )
-                for name in ("AES-NONSENSE", "TLS_AES_128_GCM_SHA256")
-            ),
+            [
+                f"certificate file {cert}: not used: PRIVATE KEY; keep private keys elsewhere",
+                f"certificate file {cert}: not used: DH PARAMETERS",
+                f"key file {key}: not used: PRIVATE KEY; only the first private key is",
+                f"key file {key}: not used: CERTIFICATE",
+            ],
+            self.read(cert=cert, key=key).warnings(),
         )
-        for nothing in ("", "!ALL", "ECDHE+AESGCM:@SECLEVEL=9"):
-            self.assertEqual(f"TLS ciphers: OpenSSL finds none in {nothing!r}", self.problem(ciphers=nothing))
+        self.assertIsNone(self.refusal(self.read(cert=cert, key=key)))
 
-    def test_ciphers_that_no_client_can_use(self) -> None:
-        """They are those of TLS 1.2; what is not used is said."""
-        (warning,) = self.read(ciphers="ECDHE+AESGCM", min_version="1.3").warnings()
+    def test_one_file_for_both(self) -> None:
+        """It has a certificate and its key: all of it is used."""
+        path = self.write("both.pem", self.issued.key + self.issued.chain)
 
-        self.assertEqual(
-            "TLS ciphers: not used: they are those of TLS 1.2, and the least version is 1.3", warning
-        )
-
-    def test_the_server_chooses_the_cipher(self) -> None:
-        """A client's order does not count, and there is forward secrecy."""
-        context = client_context(self.authority, ssl.TLSVersion.TLSv1_2)
-        context.set_ciphers("ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-GCM-SHA384")
-        client, _ = self.shake(self.read(), context=context)
-
-        self.assertEqual((client.tls.cipher() or ("",))[0], "ECDHE-ECDSA-AES256-GCM-SHA384")
-
-    def test_alpn(self) -> None:
-        """The first of ours that the client offers, too; without one both go on all the same."""
-        certificates = self.read()
-
-        for offered, selected in (
-            ((), None),
-            (("echo",), "echo"),
-            (("echo/1", "echo"), "echo"),
-            (("h2", "echo/1"), "echo/1"),
-            (("h2", "http/1.1"), None),
-        ):
-            client, _ = self.shake(certificates, offered=offered)
-            self.assertEqual((client.shaken, client.tls.selected_alpn_protocol()), (True, selected))
-
-    def test_alpn_that_was_chosen(self) -> None:
-        """A connection can tell whether it has to refuse a client that offers only others: `ssl` does not refuse it."""
-        certificates = self.read(alpn=("echo/2",))
-
-        self.assertEqual((True, ("echo/2",)), (certificates.alpn_required, certificates.alpn))
-        self.assertEqual(
-            self.shake(certificates, offered=("echo/2",))[0].tls.selected_alpn_protocol(), "echo/2"
-        )
-        self.assertEqual((False, ("echo", "echo/1")), (self.read().alpn_required, self.read().alpn))
-
-    def test_alpn_whatever_the_server_name(self) -> None:
-        """The choice of a certificate changes nothing else."""
-        other = self.authority.issue("other")
-        self.write("dir/a.pem", other.chain + other.key)
-        client, server = self.shake(self.read(cert_dir=str(self.folder / "dir")), "other", offered=("echo",))
-
-        self.assertEqual(client.tls.selected_alpn_protocol(), "echo")
-        self.assertEqual(server.tls.selected_alpn_protocol(), "echo")
-
-    def test_sessions_are_resumed(self) -> None:
-        """Whatever the version and the name, with and without client certificates; and never after a reload."""
-        other = self.authority.issue("other")
-        self.write("dir/a.pem", other.chain + other.key)
-        ca = self.write("ca.pem", self.authority.pem)
-        for settings in ({}, {"client_ca": ca}):
-            certificates = self.read(cert_dir=str(self.folder / "dir"), **settings)
-            for version in VERSIONS:
-                for host in ("localhost", "other"):
-                    own = self.authority.issue("somebody")
-                    context = self.client_context(version, own)
-                    client, _ = self.shake(certificates, host, context=context)
-                    again, server = self.shake(
-                        certificates, host, context=context, session=client.tls.session
-                    )
-                    self.assertTrue(again.tls.session_reused, (settings, version, host))
-                    shown = server.tls.getpeercert(binary_form=True)
-                    self.assertEqual(shown, own.certificate.public_bytes(Encoding.DER) if settings else None)
-                    certificates.reload()
-                    late, _ = self.shake(certificates, host, context=context, session=client.tls.session)
-                    self.assertFalse(late.tls.session_reused)
-                    self.assertTrue(late.shaken)
-
-    def test_tickets_grow_old(self) -> None:
-        """After ten minutes their keys are new: what an old one has encrypted stays secret, and a client shows itself again."""
-        certificates = self.read(client_ca=self.write("ca.pem", self.authority.pem))
-        for version in VERSIONS:
-            context = self.client_context(version, self.authority.issue("somebody"))
-            client, _ = self.shake(certificates, context=context)
-            self.now += 599
-            again, _ = self.shake(certificates, context=context, session=client.tls.session)
-            self.now += 1
-            late, server = self.shake(certificates, context=context, session=client.tls.session)
-            self.assertEqual(
-                (True, False, True, None),
-                (again.tls.session_reused, late.tls.session_reused, late.shaken, server.error),
-            )
-
-    def test_sessions_of_clients_without_tickets_take_little(self) -> None:
-        """TLS 1.2 has the server keep them; we keep a few hundred, and OpenSSL would keep 20 000 by itself."""
-        certificates = self.read()
-        context = self.client_context(ssl.TLSVersion.TLSv1_2)
-        context.options |= ssl.OP_NO_TICKET
-        kept = []
-        for _ in range(300):
-            client, server = self.shake(certificates, context=context)
-            self.assertTrue(client.shaken)
-            client.finish()
-            server.exchange(client)
-            server.tls.unwrap()  # only after our close_notify it is kept
-            kept.append(certificates.context().session_stats()["number"])
-
-        self.assertLessEqual(max(kept), 256)
-        self.assertGreater(max(kept), 200)
-        again, _ = self.shake(certificates, context=context, session=client.tls.session)
-        self.assertTrue(again.tls.session_reused)
-
-
-class ClientCertificateTests(CertificateCase):
-    """Mutual TLS, whatever the server name."""
-
-    def test_who_is_let_in(self) -> None:
-        """Whoever has a certificate from one of the CAs, and nobody else."""
-        other = self.authority.issue("other")
-        self.write("dir/a.pem", other.chain + other.key)
-        second = Authority("Second CA")
-        certificates = self.read(
-            client_ca=self.write("ca.pem", self.authority.pem + second.pem), cert_dir=str(self.folder / "dir")
-        )
-        for host in ("localhost", "other"):
-            for own in (
-                self.authority.issue("x"),
-                second.issue("x"),
-                Authority("Intermediate", second).issue("x"),
-            ):
-                client, server = self.shake(certificates, host, own=own)
-                self.assertTrue(client.shaken)
-                self.assertIsNone(server.error)
-                self.assertEqual(
-                    server.tls.getpeercert(binary_form=True), own.certificate.public_bytes(Encoding.DER)
-                )
-            for stranger, reason in (
-                (None, "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
-                (Authority("Another CA").issue("x"), "unable to get local issuer certificate"),
-                (self.authority.issue("x", ends=-DAY / 2), "certificate has expired"),
-            ):
-                for version in VERSIONS:
-                    self.assertEqual(reason, self.refusal(certificates, stranger, host=host, version=version))
-
-
-class ReloadTests(CertificateCase):
-    """Certificates are renewed while the service runs."""
-
-    def test_new_connections_are_shown_the_new_one(self) -> None:
-        """Those that have begun keep what they have."""
-        certificates = self.read()
-        client, server = Client(client_context(self.authority)), Server(certificates.context())
-        renewed = self.authority.issue("localhost")
-        renewed.write(self.folder)
-        certificates.reload()
-
-        self.assertEqual(self.shown(certificates, "localhost"), renewed.certificate)
-        server.exchange(client)
-        shown = client.tls.getpeercert(binary_form=True)
-        self.assertEqual(shown, self.issued.certificate.public_bytes(Encoding.DER))
-
-    def test_from_another_folder(self) -> None:
-        """Twistd has gone to another one by then (``--rundir``); the files are those that were meant."""
-        self.addCleanup(os.chdir, Path.cwd())
-        os.chdir(self.folder)
-        certificates = self.read(cert=Path(self.cert).name, key=Path(self.key).name)
-        os.chdir("/")
-        self.authority.issue("other.example").write(self.folder)
-        before = self.shown(certificates, None)
-        certificates.reload()
-
-        self.assertNotEqual(before, self.shown(certificates, None))
-
-    def test_a_mistake_changes_nothing(self) -> None:
-        """The old ones stay, with what was said of them."""
-        certificates = self.read()
-        Path(self.key).write_bytes(self.authority.issue("localhost").key)
-        self.assertRaises(InvalidTLS, certificates.reload)
-
-        self.assertEqual(self.shown(certificates, "localhost"), self.issued.certificate)
-
-    def test_warnings_are_of_what_was_read_last(self) -> None:
-        """A renewed certificate is no longer complained of."""
-        self.authority.issue("localhost", ends=-timedelta(hours=1)).write(self.folder)
-        certificates = self.read()
-        self.assertEqual(len(certificates.warnings()), 1)
-        self.issued.write(self.folder)
-        certificates.reload()
-
-        self.assertEqual(certificates.warnings(), [])
+        self.assertEqual([], self.read(cert=path, key=path).warnings())
+        self.assertIsNone(self.refusal(self.read(cert=path, key=path)))

@@ -27,7 +27,7 @@ from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.layers import Layers
 from echosvc.protocols import Echo, EchoFactory, WireProtocol, find
 from echosvc.transports import tls
-from tests.listeners.cases import ListenerCase, PortReactor
+from tests.listeners.cases import FakeCertificates, ListenerCase, PortReactor
 from tests.listeners.test_layers import FakeTLSFactory
 
 LOOPBACK = "tcp6:0:interface=\\:\\:1"
@@ -271,26 +271,19 @@ class ServingTests(ForeignCase):
 
     def test_certificates_of_a_layer(self) -> None:
         """They are read again when asked, and what they say of themselves is passed on."""
+        made: list[FakeCertificates] = []
 
-        class Expired:
-            reloads = 0
+        def read(*settings: Any) -> FakeCertificates:
+            made.append(FakeCertificates(*settings))
+            return made[-1]
 
-            def __init__(self, *_: object) -> None:
-                """Read nothing."""
-
-            def reload(self) -> None:
-                Expired.reloads += 1
-
-            def warnings(self) -> list[str]:
-                return ["it has expired"]
-
-        self.patch(certificates, "Certificates", Expired)
+        self.patch(certificates, "Certificates", read)
         self.patch(tls, "TLSFactory", FakeTLSFactory)
         listener = self.open(tls=TLSSettings(cert="a", key="b"))
         listener.reload()
 
         self.assertEqual(["it has expired"], listener.warnings())
-        self.assertEqual(1, Expired.reloads)
+        self.assertEqual([1], [each.reloads for each in made])
         self.assertEqual([], self.open().warnings())
 
     def test_settings_are_handed_to_the_protocol(self) -> None:

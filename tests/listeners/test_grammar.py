@@ -94,6 +94,24 @@ class MeaningTests(SynchronousTestCase):
             Endpoint(place=Internet("tcp", 1), tls=TLSSettings(cert="a", key="b", cert_dir="c")),
         )
 
+    def test_versions_and_ciphers_of_tls(self) -> None:
+        """Ciphers are separated by commas, or by colons in brackets."""
+        for ciphers, meant in (
+            ("ECDHE+AESGCM,!SHA1", "ECDHE+AESGCM,!SHA1"),
+            ("[a:b:@SECLEVEL=3]", "a:b:@SECLEVEL=3"),
+        ):
+            self.means(
+                f"tls:443:certdir=d:min-version=1.3:ciphers={ciphers}",
+                Endpoint(
+                    place=Internet("tcp", 443),
+                    tls=TLSSettings(cert_dir="d", min_version="1.3", ciphers=meant),
+                ),
+            )
+        self.means(
+            "tls:443:certdir=d:min-version=1.2",
+            Endpoint(place=Internet("tcp", 443), tls=TLSSettings(cert_dir="d")),
+        )
+
     def test_systemd(self) -> None:
         """A socket that is passed on, by name or by number."""
         self.means("systemd:name=echo", Endpoint(place=Inherited(name="echo")))
@@ -166,7 +184,7 @@ class RefusalTests(SynchronousTestCase):
                 "tls",
                 (
                     "tls:PORT:cert=FULLCHAIN.pem:key=KEY.pem[:clientCA=CA.pem][:certdir=DIR][:alpn=NAMES]"
-                    "[:interface=ADDRESS][:backlog=N][:proxy=NETWORKS]"
+                    "[:min-version=1.3][:ciphers=NAMES][:interface=ADDRESS][:backlog=N][:proxy=NETWORKS]"
                 ),
             ),
             ("systemd", "systemd:name=NAME[:proxy=NETWORKS] or systemd:index=N"),
@@ -298,7 +316,14 @@ class RefusalTests(SynchronousTestCase):
         self.says(
             "tls:1:cert=a:key=b:clientca=c", "clientca= is not known here, did you mean clientCA=?; it is"
         )
+        self.says(
+            "tls:443:certdir=d:minversion=1.3", "minversion= is not known here, did you mean min-version=?"
+        )
         self.says("udp:1:xyz=1", "xyz= is not known here; it is udp:")
+
+    def test_no_version_of_tls(self) -> None:
+        """Older ones are broken (RFC 8996)."""
+        self.says("tls:443:certdir=d:min-version=1.1", "min-version 1.1: must be 1.2 or 1.3; it is tls:")
 
     def test_part_of_another_kind(self) -> None:
         """Nothing is ignored: what a kind does not know is refused."""

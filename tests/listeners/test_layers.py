@@ -16,30 +16,9 @@ from echosvc.listeners.layers import Layers
 from echosvc.protocols import EchoFactory
 from echosvc.transports import tls
 from echosvc.transports.proxy import ProxyFactory
-from tests.listeners.cases import tcp_listener
+from tests.listeners.cases import FakeCertificates, tcp_listener
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
-
-
-class FakeCertificates:
-    """Remembers what it is made of, and how often it is read again."""
-
-    def __init__(self, settings: TLSSettings, alpn: tuple[str, ...]) -> None:
-        self.settings = settings
-        self.alpn = settings.alpn or alpn
-        self.alpn_required = bool(settings.alpn)
-        self.reloads = 0
-
-    def context(self) -> None:
-        """Have none."""
-
-    def reload(self) -> None:
-        """Count."""
-        self.reloads += 1
-
-    def warnings(self) -> list[str]:
-        """Have one."""
-        return ["it has expired"]
 
 
 @attrs.frozen
@@ -86,6 +65,7 @@ class LayerTests(SynchronousTestCase):
 
         self.assertIs(self.factory, layers.around(self.factory, self.clock))
         self.assertEqual([], layers.warnings())
+        self.assertEqual({}, layers.expires())
         self.assertEqual("", str(layers))
         self.assertEqual({}, layers.refused)
 
@@ -123,6 +103,7 @@ class LayerTests(SynchronousTestCase):
 
         self.assertEqual(1, factory.certificates.reloads)
         self.assertEqual(["it has expired"], layers.warnings())
+        self.assertEqual({"certificate": 5.0}, layers.expires())
 
     def test_proxy(self) -> None:
         """Around the factory, and counted with the listener's refusals."""

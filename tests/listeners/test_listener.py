@@ -23,6 +23,7 @@ from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, find
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor, udp_socket
 from tests.listeners.cases import (
+    FakeCertificates,
     ListenerCase,
     open_descriptors,
     tcp_listener,
@@ -435,23 +436,16 @@ class WarningTests(ListeningCase):
 
     def test_certificates(self) -> None:
         """What they say of themselves is passed on, and they are read again when asked."""
+        made: list[FakeCertificates] = []
 
-        class Expired:
-            reloads = 0
+        def read(*settings: Any) -> FakeCertificates:
+            made.append(FakeCertificates(*settings))
+            return made[-1]
 
-            def __init__(self, *_: object) -> None:
-                """Read nothing."""
-
-            def reload(self) -> None:
-                Expired.reloads += 1
-
-            def warnings(self) -> list[str]:
-                return ["it has expired"]
-
-        self.patch(certificates, "Certificates", Expired)
+        self.patch(certificates, "Certificates", read)
         listener = self.open(tcp_listener(tls=TLSSettings(cert="a", key="b")))
         listener.reload()
 
         self.assertEqual(["it has expired"], listener.warnings())
-        self.assertEqual(1, Expired.reloads)
+        self.assertEqual([1], [each.reloads for each in made])
         self.assertEqual(Counter(), listener.drops())

@@ -30,6 +30,7 @@ listeners = st.builds(
     dropped=reasons,
     kernel_drops=counts,
     queued_bytes=counts,
+    expires=st.dictionaries(st.sampled_from(["certificate", "crl"]), figures),
 )
 lateness = st.builds(
     LatenessSnapshot,
@@ -97,9 +98,16 @@ class MergeTests(SynchronousTestCase):
             bytes_out=20,
             dropped={"memory": 1},
             queued_bytes=5,
+            expires={"certificate": 9.0, "crl": 5.0},
         )
         other = tcp(
-            opened=4, closed={"lost": 2}, bytes_in=1, bytes_out=2, dropped={"accept-rate": 7}, queued_bytes=6
+            opened=4,
+            closed={"lost": 2},
+            bytes_in=1,
+            bytes_out=2,
+            dropped={"accept-rate": 7},
+            queued_bytes=6,
+            expires={"certificate": 8.0, "client-ca": 7.0},
         )
         udp = tcp(transport="udp", datagrams_in=5, datagrams_out=4, kernel_drops=3)
 
@@ -112,6 +120,7 @@ class MergeTests(SynchronousTestCase):
                     bytes_out=22,
                     dropped={"memory": 1, "accept-rate": 7},
                     queued_bytes=11,
+                    expires={"certificate": 8.0, "client-ca": 7.0, "crl": 5.0},
                 ),
                 tcp(transport="udp", datagrams_in=10, datagrams_out=8, kernel_drops=6),
                 tcp(name="lines"),

@@ -28,6 +28,7 @@ from echosvc.transports.hub import hub_for
 from echosvc.transports.messages import PlainMessages
 from tests.certificates import folder_for
 from tests.doubles import FakeReactor, udp_socket
+from tests.listeners.cases import FakeCertificates
 
 
 def settings(port: int = 0) -> Settings:
@@ -53,7 +54,7 @@ class SignallingReactor(FakeReactor):
         self.stops += 1
 
 
-class FakeCertificates:
+class Certificates(FakeCertificates):
     """Certificates that are read again, or cannot be.
 
     Attributes:
@@ -61,19 +62,18 @@ class FakeCertificates:
         problem: What is wrong with the files; None if nothing.
     """
 
-    made: ClassVar[list[FakeCertificates]] = []
+    made: ClassVar[list[Certificates]] = []
     problem: ClassVar[str | None] = None
 
-    def __init__(self, settings: TLSSettings, _: object) -> None:
-        self.settings = settings
-        self.reloads = 0
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
         self.made.append(self)
 
     def reload(self) -> None:
         """Count, unless the files are wrong."""
         if self.problem is not None and self.settings.cert == "wrong":
             raise ValueError(self.problem)
-        self.reloads += 1
+        super().reload()
 
     def warnings(self) -> list[str]:
         """Have one."""
@@ -116,9 +116,9 @@ class ServiceCase(SynchronousTestCase):
 
     def fake_tls(self) -> None:
         """Do without files, and without TLS itself."""
-        self.patch(certificates, "Certificates", FakeCertificates)
+        self.patch(certificates, "Certificates", Certificates)
         self.patch(tls, "TLSFactory", lambda factory, *_, **__: factory)
-        self.patch(FakeCertificates, "made", [])
+        self.patch(Certificates, "made", [])
 
     def keep_signals(self) -> None:
         """Restore the handlers of signals at the end."""
@@ -179,6 +179,17 @@ class ServiceTests(ServiceCase):
         self.assertEqual(
             [(LogLevel.warn, f"{where}: one"), (LogLevel.warn, f"{where}: two")], self.lines()[1:]
         )
+
+    def test_warns_of_what_comes_later(self) -> None:
+        """Within the hour, and once: a certificate expires while the service runs."""
+        found: list[str] = []
+        self.patch(Listener, "warnings", lambda _: list(found))
+        service = self.start(FakeReactor(), Settings(listeners=settings().listeners[:1]))
+        found.append("one")
+        for _ in range(3):
+            self.reactor.advance(3600)
+
+        self.assertEqual([(LogLevel.warn, f"{service.listeners[0].where}: one")], self.lines()[1:])
 
     def test_stops_clean(self) -> None:
         """No socket and no timer is left; and twistd knows by name what it has run."""
@@ -362,7 +373,7 @@ class ReloadTests(ServiceCase):
     def reloads(self) -> list[int]:
         """How often the certificates that are served were read again."""
         # The first of each name was only made to find mistakes.
-        return [each.reloads for each in FakeCertificates.made[len(FakeCertificates.made) // 2 :]]
+        return [each.reloads for each in Certificates.made[len(Certificates.made) // 2 :]]
 
     def test_sighup(self) -> None:
         """Every listener that speaks TLS, with a line in the log for each."""
@@ -441,7 +452,7 @@ class ReloadTests(ServiceCase):
 
     def test_what_is_wrong_changes_nothing(self) -> None:
         """One line in the log that says what; the listener goes on with what it has, and others are reloaded."""
-        self.patch(FakeCertificates, "problem", "certificate file wrong: cannot be read")
+        self.patch(Certificates, "problem", "certificate file wrong: cannot be read")
         service = self.run_service("wrong", "good")
         service.reload()
 

@@ -62,11 +62,14 @@ class ListenerTests(ConfigCase):
             cert = "{cert}"
             key = "{key}"
             certdir = "{self.folder / "more"}"
-            client-ca = "{cert}"
+            client-ca = "{self.folder / "ca.pem"}"
             alpn = ["one", "two"]
+            min-version = "1.3"
+            ciphers = "ECDHE+CHACHA20:!SHA1"
             """
         )
         (self.folder / "more").mkdir()
+        (self.folder / "ca.pem").write_bytes(Authority().pem)
         Authority().issue("b.example.org").write(self.folder / "more")
         (self.folder / "more" / "b.pem").write_bytes(
             b"".join((self.folder / "more" / f"server.{each}").read_bytes() for each in ("crt", "key"))
@@ -103,8 +106,10 @@ class ListenerTests(ConfigCase):
                         cert=cert,
                         key=key,
                         cert_dir=str(self.folder / "more"),
-                        client_ca=cert,
+                        client_ca=str(self.folder / "ca.pem"),
                         alpn=("one", "two"),
+                        min_version="1.3",
+                        ciphers="ECDHE+CHACHA20:!SHA1",
                     ),
                 ),
             ),

@@ -34,7 +34,9 @@ _SOME = st.one_of(
     st.lists(st.text(max_size=3), max_size=3),
 )
 _TLS = st.dictionaries(
-    st.sampled_from(["cert", "key", "certdir", "client-ca", "alpn", "x"]), _SOME, max_size=4
+    st.sampled_from(["cert", "key", "certdir", "client-ca", "alpn", "min-version", "ciphers", "x"]),
+    _SOME,
+    max_size=4,
 )
 _NETWORKS = st.sampled_from(["10.0.0.0/8", "::/0", "10.0.0.1/8", "a", ""])
 _LISTENER = st.fixed_dictionaries(

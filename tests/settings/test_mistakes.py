@@ -137,6 +137,10 @@ class LineTests(ConfigCase):
             (f"{_GOOD}[listener.tls]\ncert = 'a'", "4: cert and key go together, or certdir names a folder"),
             (f"{_GOOD}tls = {{ key = 'a' }}", "4: cert and key go together, or certdir names a folder"),
             (f"{_GOOD}tls = {{}}", "4: cert and key go together, or certdir names a folder"),
+            (
+                f"{_GOOD}tls = {{ certdir = 'd', min-version = 1.3 }}",
+                "4: min-version must be '1.2' or '1.3', not 1.3",
+            ),
             (f"{_GOOD}options.shout = 3", "4: echo has no options"),
             (f"{_GOOD}options = 3", "4: options must be a table, not 3"),
             (
@@ -260,10 +264,11 @@ class ServiceTests(ConfigCase):
                 "6: key file /k.pem: ",
                 "7: certificate folder /d: ",
                 "8: client CA file /a.pem: ",
+                "9: TLS ciphers: OpenSSL knows no x of TLS 1.2",
             ],
             self.mistakes(
                 '[[listener]]\nprotocol = "echo"\nendpoint = ["tcp:1", "tcp:2"]\n[listener.tls]\n'
-                'cert = "/c.pem"\nkey = "/k.pem"\ncertdir = "/d"\nclient-ca = "/a.pem"\n'
+                'cert = "/c.pem"\nkey = "/k.pem"\ncertdir = "/d"\nclient-ca = "/a.pem"\nciphers = "x"\n'
             ),
         )
 

@@ -116,7 +116,7 @@ class ShowTests(SynchronousTestCase):
             )
         )
 
-        self.assertEqual({"cert": "a.crt", "key": "a.key"}, table["tls"])
+        self.assertEqual({"cert": "a.crt", "key": "a.key", "min-version": "1.2"}, table["tls"])
         self.assertEqual(["10.0.0.0/8"], table["proxy"])
 
     def test_proxy_on_a_unix_socket(self) -> None:
@@ -208,7 +208,7 @@ _LIMITS = {
     ),
     "name": _TEXT,
 }
-_ALPN = st.lists(_TEXT, max_size=3).map(tuple)
+_ALPN = st.lists(st.text(st.characters(codec="ascii"), min_size=1, max_size=9), max_size=3).map(tuple)
 
 
 _SHARES = st.builds(
@@ -247,6 +247,8 @@ class FuzzTests(ConfigCase):
         self.quotes = self.file("Say less.", "quotes")
         issued = Authority().issue("example.org")
         self.cert, self.key = issued.write(self.folder)
+        self.ca = str(Path(self.folder) / "ca.pem")
+        Path(self.ca).write_bytes(Authority().pem)
         self.hosts = self.folder / "hosts"
         self.hosts.mkdir()
         (self.hosts / "example.org.pem").write_bytes(issued.chain + issued.key)
@@ -266,8 +268,10 @@ class FuzzTests(ConfigCase):
             cert=st.just(self.cert),
             key=st.just(self.key),
             cert_dir=st.sampled_from([None, str(self.hosts)]),
-            client_ca=st.sampled_from([None, self.cert]),
+            client_ca=st.sampled_from([None, self.ca]),
             alpn=_ALPN,
+            min_version=st.sampled_from(["1.2", "1.3"]),
+            ciphers=st.sampled_from([None, "ECDHE+AESGCM:!SHA1"]),
         )
         drawn = []
         for _ in range(data.draw(st.integers(1, 4))):
