@@ -26,6 +26,7 @@ ROOMS = [
     "client",
     "transports",
     "measure",
+    "rights",
     "errors",
 ]
 
