@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import succeed
 
-from echosvc.service import draining, echo_service, reloading
+from echosvc.service import draining, echo_service, preflight, reloading
 from echosvc.workers import process, service
 from tests.hold.unguarded.registry import guard_of, replace
 
@@ -26,6 +26,12 @@ def _keep_sockets() -> None:
         return reloading.Plan(removed=list(listeners), added=list(settings))
 
     replace(echo_service, "plan", all_anew)
+
+
+@guard_of("LIFE-planted")
+def _look_at_folders() -> None:
+    """A folder in which another user can put a link is refused."""
+    replace(preflight, "changeable_by_others", lambda path, groups: None)
 
 
 @guard_of("WORKERS-hidden")
