@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from echosvc import tap
+from echosvc.admin import server
 from echosvc.admission import gate
 from echosvc.observe import flood, log_guard
 from echosvc.transports.stream import StreamPort
@@ -59,3 +60,9 @@ def _count_only_time_of_service() -> None:
         return first if others else min(first, **how)
 
     vars(gate)["min"] = smallest
+
+
+@guard_of("ADMIN-host")
+def _look_at_the_host() -> None:
+    """A browser names the host whose page it shows."""
+    replace(server, "is_loopback_host", lambda host: True)
