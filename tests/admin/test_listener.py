@@ -222,7 +222,7 @@ class RefusalTests(AdminCase):
         problem = self.refused(InvalidListener, open_admin, settings)
 
         self.assertEqual(
-            "--admin x: needs prometheus_client, which is not installed: pip install 'echosvc[metrics]'",
+            "--admin x: needs prometheus_client, which is not installed: pip install prometheus-client",
             str(problem),
         )
         self.assertEqual(ExitCode.USAGE, problem.exit_code)

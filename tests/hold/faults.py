@@ -64,7 +64,7 @@ def failing_calls(run: Run) -> str:
         kept(receive_exactly(idle, 11) == b"still there", f"{torture}; an idle connection was cut")
     errors, often = AT_LEAST[run.long]
     kept(torture.errors >= errors and torture.injected >= often, f"{torture}: too few")
-    missing = "" if run.control or place.has(TLS) else "; TLS NOT TRIED: it needs echosvc[tls]"
+    missing = "" if run.control or place.has(TLS) else "; TLS NOT TRIED: its packages are missing"
     return f"{torture}{missing}"
 
 

@@ -171,7 +171,7 @@ def every_listener(run: Run) -> str:
     try:
         _write_certificates(directory)
     except ImportError as missing:
-        raise Skipped(f"needs echosvc[tls]: {missing.name} is not installed") from None
+        raise Skipped(f"needs {missing.name}, which is not installed") from None
     config = directory / "everything.toml"
     config.write_text(
         "".join(_TABLES.format(name=each, abstract=f"{directory}/{each}") for each in PROTOCOLS)
