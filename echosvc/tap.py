@@ -42,7 +42,7 @@ from echosvc.settings.options import (
 )
 from echosvc.settings.parameters import DEFAULT_PORT, PARAMETERS
 from echosvc.settings.values import number, port, seconds
-from echosvc.workers import open_workers
+from echosvc.workers.service import open_workers
 
 __all__ = ["DEFAULT_PORT", "Options", "makeService"]
 

@@ -28,6 +28,7 @@ ROOMS = [
     "client",
     "transports",
     "measure",
+    "rights",
     "errors",
 ]
 

@@ -23,7 +23,7 @@ from echosvc.errors import ExitCode, UserError
 from echosvc.listeners import Foreign, Inherited, Internet, ListenerSettings, TLSSettings, UnixSocket
 from echosvc.settings import read_config
 from echosvc.tap import Options, makeService
-from echosvc.workers import WorkersService
+from echosvc.workers.service import WorkersService
 from tests.certificates import Authority
 from tests.doubles import udp_socket
 from tests.settings.cases import ConfigCase

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -53,7 +52,7 @@ class AdminListener:
             snapshots: Takes a snapshot of each process that serves.
             is_ready: Tells whether every listener is up and the service is not stopping.
         """
-        self._factory = AdminFactory(Pages(snapshots, is_ready).answer, reactor)
+        self._factory = AdminFactory(Pages(snapshots, is_ready).answer, reactor, is_local=self._is_local())
         kind = UnixStreamPort if self._is_unix else StreamPort
         self._port = kind(self._sock, self._factory, reactor, stall_timeout=_STALL)
         self._port.startListening()
@@ -72,11 +71,15 @@ class AdminListener:
         self._factory.close()
         return maybeDeferred(self._port.stopListening)
 
+    def _is_local(self) -> bool:
+        """Whether it listens on a loopback address."""
+        return (
+            not self._is_unix
+            and ipaddress.ip_address(self._sock.getsockname()[0].partition("%")[0]).is_loopback
+        )
+
     def warnings(self) -> list[str]:
         """Say if others than this machine can reach it."""
-        if self._is_unix:
+        if self._is_unix or self._is_local():
             return []
-        with contextlib.suppress(ValueError):
-            if ipaddress.ip_address(self._sock.getsockname()[0].partition("%")[0]).is_loopback:
-                return []
         return ["anybody who can reach this address can read what the service does; a firewall should know"]

@@ -28,7 +28,7 @@ def open_admin(settings: ListenerSettings) -> AdminListener:
         from echosvc.admin.listener import AdminListener  # noqa: PLC0415  # needs an extra
     except ImportError as problem:
         raise InvalidListener(
-            settings.origin, f"needs {problem.name}, which is not installed: pip install 'echosvc[metrics]'"
+            settings.origin, f"needs {problem.name}, which is not installed: pip install prometheus-client"
         ) from problem
     (opened,) = open_all([settings])
     return AdminListener(opened)

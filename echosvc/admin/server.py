@@ -8,6 +8,7 @@ are not logged.
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
+from echosvc.admin.hosts import is_loopback_host
 from echosvc.admin.pages import Answer
 
 __all__ = ["AdminFactory"]
@@ -41,6 +43,10 @@ class _Request(Request):
 
     def process(self) -> None:
         """Answer. Called when all of it is there."""
+        hosts = self.requestHeaders.getRawHeaders(b"Host", [])
+        if not all(self.channel.factory.answers_to(each.decode("latin-1")) for each in hosts):
+            self._send(Answer.text(421, "not this host's; ask for localhost or a loopback address\n"))
+            return
         if self.method not in (b"GET", b"HEAD"):
             self.setHeader(b"Allow", b"GET, HEAD")
             self._send(Answer.text(405, "only GET and HEAD\n"))
@@ -60,7 +66,7 @@ class _Request(Request):
             self._send(Answer.text(500, "failed; the log says why\n"))
 
     def _send(self, answer: Answer) -> None:
-        self.setResponseCode(answer.code)
+        self.setResponseCode(answer.code, HTTPStatus(answer.code).phrase.encode())
         self.setHeader(b"Content-Type", answer.kind.encode())
         self.setHeader(b"Content-Length", b"%d" % len(answer.body))
         self.setHeader(b"Cache-Control", b"no-store")
@@ -111,15 +117,24 @@ class AdminFactory(Factory):
     Args:
         answer: Finds the answer to a path and what the client can read.
         clock: Keeps the deadlines.
+        is_local: Answer only to names and addresses of this machine (`is_loopback_host`), and where a request names no host: a
+            browser always does.
     """
 
     noisy = False
     protocol: Any = _Channel
 
-    def __init__(self, answer: Callable[[str, str], Deferred[Answer]], clock: IReactorTime) -> None:
+    def __init__(
+        self, answer: Callable[[str, str], Deferred[Answer]], clock: IReactorTime, *, is_local: bool = False
+    ) -> None:
         self.answer = answer
         self.clock = clock
+        self._is_local = is_local
         self._channels: dict[_Channel, None] = {}  # the oldest first
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a request for this host is ours to answer."""
+        return not self._is_local or is_loopback_host(host)
 
     def enter(self, channel: _Channel) -> None:
         """Let a connection in; the oldest makes room."""

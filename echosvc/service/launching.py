@@ -7,7 +7,6 @@ with `SystemExit`. So a daemon has a pipe to the command that started it, over w
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import sys
@@ -19,15 +18,12 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 
 from echosvc.errors import CannotStart, EchosvcError
+from echosvc.rights import forbid_new_privileges
 from echosvc.service.preflight import is_daemon
-from echosvc.transports.linux import LINUX
 
 __all__ = ["guard"]
 
 _log = Logger(namespace="echosvc")
-
-#: prctl(2)
-_PR_SET_NO_NEW_PRIVS = 38
 
 #: Seconds that the launching command waits for a daemon to be gone that could not start.
 _GONE = 5.0
@@ -38,8 +34,7 @@ _Start = Callable[[], object]
 def guard(service: IService, options: Mapping[str, Any]) -> None:
     """Have a service's start end in one of two ways: it serves, or the process ends as `EchosvcError` describes.
 
-    When it starts it also gives up for good whatever a program that it executes could give it (PR_SET_NO_NEW_PRIVS): it has
-    no use for set-user-ID programs, and neither has whoever breaks into it.
+    When it starts it also gives up for good whatever a program that it executes could give it (`rights`).
 
     Args:
         service: What twistd is going to start. Its two methods for that are replaced.
@@ -50,7 +45,7 @@ def guard(service: IService, options: Mapping[str, Any]) -> None:
     start = launch.guarded(service.startService)
 
     def start_service() -> None:
-        _forbid_new_privileges()
+        forbid_new_privileges()
         start()
         launch.succeeded()
 
@@ -138,8 +133,3 @@ def _say(problem: str) -> None:
     with contextlib.suppress(AttributeError, OSError):  # standard error is closed, or its disk is full
         sys.__stderr__.write(f"echosvc: {problem}\n")  # type: ignore[union-attr]
         sys.__stderr__.flush()  # type: ignore[union-attr]
-
-
-def _forbid_new_privileges() -> None:
-    if LINUX:
-        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -8,21 +8,26 @@ What lies in another root directory (``--chroot``) cannot be tried from outside 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from twisted.python.util import switchUID
 
 from echosvc.errors import AlreadyRunning, CannotStart, InvalidOption, StartNotPermitted
+from echosvc.service.writing import changeable_by_others, try_to_write
 
 __all__ = ["check_twistd", "is_daemon"]
 
 #: Where a daemon logs that was told nothing.
 _LOG = "twistd.log"
+
+#: Bytes that are read of a pidfile.
+_PIDFILE = 64
 
 
 def is_daemon(options: Mapping[str, Any]) -> bool:
@@ -43,29 +48,31 @@ def check_twistd(options: Mapping[str, Any]) -> None:
     Raises:
         InvalidOption: A user is unknown, or a daemon is to log to a terminal.
         AlreadyRunning: The pidfile names a process that runs.
-        CannotStart: The system refuses something.
+        CannotStart: The system refuses something, or root is to write where another user can put a link.
     """
     if "pidfile" not in options:
         return
-    _check_log(options)
+    groups = _groups(options["uid"], options["gid"])
+    _check_log(options, groups)
     if options["chroot"] is not None:
         if os.geteuid() != 0:
             raise StartNotPermitted(f"--chroot {options['chroot']}", "only root may do that")
         return
     _check_directory(options["rundir"])
     if options["pidfile"]:
-        _check_pidfile(Path(options["pidfile"]))
+        # It is written when twistd has gone to its directory.
+        _check_pidfile(f"--pidfile {options['pidfile']}", Path(options["rundir"], options["pidfile"]), groups)
     if options["uid"] is not None or options["gid"] is not None:
         _check_user(options["uid"], options["gid"], euid=bool(options["euid"]))
 
 
-def _check_log(options: Mapping[str, Any]) -> None:
+def _check_log(options: Mapping[str, Any], groups: Container[int]) -> None:
     daemon, log = is_daemon(options), options["logfile"]
     if daemon and log == "-":
         raise InvalidOption("--logfile", "-", "a daemon has no terminal; name a file, or stay on it with -n")
     if options["syslog"] or options["logger"] or log == "-" or not (daemon or log):
         return
-    _try_to_write(f"--logfile {log or _LOG}", Path(log or _LOG))
+    _check_file(f"--logfile {log or _LOG}", Path(log or _LOG), groups, follow=True)
 
 
 def _check_directory(directory: str) -> None:
@@ -79,18 +86,16 @@ def _check_directory(directory: str) -> None:
         os.close(here)
 
 
-def _check_pidfile(pidfile: Path) -> None:
-    what = f"--pidfile {pidfile}"
+def _check_pidfile(what: str, pidfile: Path, groups: Container[int]) -> None:
+    _check_file(what, pidfile, groups, follow=False)
     try:
-        text = pidfile.read_text().strip()
+        text = _read(pidfile).strip()
     except FileNotFoundError:
-        _try_to_write(what, pidfile)
         return
     except (OSError, ValueError) as problem:
         raise _explain(what, problem) from None
     if not (text.isascii() and text.isdigit()):
         raise CannotStart(what, "has no number of a process in it; remove it, or choose another file")
-    _try_to_write(what, pidfile)
     try:
         os.kill(int(text), 0)
     except ProcessLookupError:
@@ -103,15 +108,40 @@ def _check_pidfile(pidfile: Path) -> None:
     )
 
 
-def _try_to_write(what: str, path: Path) -> None:
-    existed = path.exists()
+def _read(pidfile: Path) -> str:
+    descriptor = os.open(pidfile, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        with path.open("ab"):
-            pass
+        return os.read(descriptor, _PIDFILE).decode()
+    finally:
+        os.close(descriptor)
+
+
+def _check_file(what: str, path: Path, groups: Container[int], *, follow: bool) -> None:
+    """Try to write to a file, unless we are root and another user can lead us elsewhere."""
+    if os.geteuid() == 0 and (folder := changeable_by_others(path, groups)) is not None:
+        raise StartNotPermitted(
+            what,
+            f"another user may write to {folder} and put a link there, so that root would write to where it leads; "
+            "choose a folder that only root may write to, or start as that user",
+        )
+    try:
+        try_to_write(path, follow=follow)
     except (OSError, ValueError) as problem:
+        if isinstance(problem, OSError) and problem.errno in (errno.ELOOP, errno.EEXIST):
+            raise CannotStart(
+                what, "is a link that is not followed; remove it, or choose another file"
+            ) from None
         raise _explain(what, problem) from None
-    if not existed:
-        path.unlink(missing_ok=True)
+
+
+def _groups(uid: int | None, gid: int | None) -> Container[int]:
+    """The groups of the user that twistd is to become."""
+    found = [] if gid is None else [gid]
+    if uid is not None:
+        with contextlib.suppress(KeyError, OverflowError):  # there is no such user, which is told later
+            user = pwd.getpwuid(uid)
+            found += os.getgrouplist(user.pw_name, user.pw_gid)
+    return found
 
 
 def _check_user(uid: int | None, gid: int | None, *, euid: bool) -> None:

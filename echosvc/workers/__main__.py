@@ -2,6 +2,10 @@
 
 import sys
 
-from echosvc.workers.worker import main
+from echosvc.rights import forbid_inspection
+
+forbid_inspection()
+
+from echosvc.workers.worker import main  # noqa: E402  # it takes long to import
 
 main(sys.argv[1])

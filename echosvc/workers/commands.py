@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.amp import AMP, Argument, BinaryBoxProtocol, Command, Integer
+from twisted.protocols.amp import AMP, Argument, BinaryBoxProtocol, Command, Descriptor, Integer
 from twisted.python.failure import Failure
 
 __all__ = [
@@ -70,10 +70,12 @@ class Prepare(Command):
     """To a new worker: this is what we serve. Answered when it could begin at any moment.
 
     `settings` as `echosvc.workers.parcel` writes them; `sockets` is a list in JSON: for each listener its place in the settings,
-    and the descriptors of its sockets, one for each worker or one for all.
+    and the descriptors of its sockets, one for each worker or one for all. The answer brings a descriptor of the worker's
+    ``stat`` (`echosvc.workers.pulse`), if it has one.
     """
 
     arguments: ClassVar = [(b"settings", Long()), (b"sockets", Long())]
+    response: ClassVar = [(b"stat", Descriptor(optional=True))]
     errors: ClassVar = {CannotBegin: b"CANNOT_BEGIN"}
 
 

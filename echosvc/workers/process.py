@@ -29,7 +29,7 @@ from echosvc.workers.commands import (
     Snapshot,
     Stop,
 )
-from echosvc.workers.pulse import Pulse, turn_waited
+from echosvc.workers.pulse import Pulse, time_run
 from echosvc.workers.relay import log_event
 
 __all__ = ["CONTROL", "FIRST_SOCKET", "Keeper", "Load", "WorkerProcess"]
@@ -146,12 +146,13 @@ class WorkerProcess:
         self._control = _Control()
         self._control.process = self
         self._deadline: Any = None
+        self._stat: int | None = None
         self.number: int | None = None
         self.is_prepared = self.is_serving = False
         self.ended: Deferred[str] = Deferred()
         self._transport = self._start()
         self.pid: int = self._transport.pid
-        self.pulse = Pulse(turn_waited(self.pid))
+        self.pulse = Pulse(time_run(None))
 
     @property
     def name(self) -> str:
@@ -187,14 +188,13 @@ class WorkerProcess:
         )
         return transport
 
-    def _expect(self, answer: Deferred[Any], then: Callable[[], object]) -> None:
+    def _expect(self, answer: Deferred[Any], then: Callable[[Any], object]) -> None:
         """Wait for an answer, but not for ever. That it will not come is heard by other ways."""
         self._deadline = self._reactor.callLater(START, self.give_up, f"was not ready within {START:g} s")
 
-        def answered(_: object) -> None:
+        def answered(found: Any) -> None:
             self._cancel_deadline()
-            if not self._given_up:
-                then()
+            then(found)
 
         def refused(failure: Failure) -> None:
             if failure.check(CannotBegin):
@@ -206,10 +206,19 @@ class WorkerProcess:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
 
-    def _prepared(self) -> None:
-        self.is_prepared = True
-        self.pulse.beat()
-        self._keeper.prepared(self)
+    def _prepared(self, answer: Mapping[str, int | None]) -> None:
+        self._stat = answer["stat"]
+        if self._has_ended:
+            self._close_stat()
+        if not self._given_up:
+            self.is_prepared = True
+            self.pulse = Pulse(time_run(self._stat))
+            self._keeper.prepared(self)
+
+    def _close_stat(self) -> None:
+        if self._stat is not None:
+            os.close(self._stat)
+            self._stat = None
 
     def become(self, number: int) -> None:
         """Have it serve.
@@ -220,10 +229,11 @@ class WorkerProcess:
         self.number = number
         self._expect(self._control.callRemote(Become, number=number), self._serves)
 
-    def _serves(self) -> None:
-        self.is_serving = True
-        self.pulse.beat()
-        self._keeper.serves(self)
+    def _serves(self, _: object) -> None:
+        if not self._given_up:
+            self.is_serving = True
+            self.pulse.beat()
+            self._keeper.serves(self)
 
     def look(self) -> None:
         """Look whether it lives; end it if not. Nothing is expected of it while it begins: that has its own deadline."""
@@ -280,6 +290,7 @@ class WorkerProcess:
         """Take notice that the process has ended."""
         self._has_ended = True
         self.give_up()
+        self._close_stat()
         self.ended.callback(_in_words(reason))
 
 

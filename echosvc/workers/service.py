@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from echosvc.admin.opening import open_admin
 from echosvc.errors import EchosvcError, ExitCode
 from echosvc.observe import LogGuard, Snapshot, own_pipes
+from echosvc.rights import forbid_inspection
 from echosvc.service.notify import Notifier
 from echosvc.service.signals import Signals
 from echosvc.settings import Settings
@@ -87,8 +88,9 @@ class WorkersService(Service):
         self._log_guard.write_json(wanted=self._settings.log_format == "json")
 
     def startService(self) -> None:
-        """Start the workers, once the reactor runs."""
+        """Start the workers, once the reactor runs. A worker that is taken over is to find nothing of its parent's."""
         super().startService()
+        forbid_inspection()
         self._log_guard.start()
         self._reactor.callWhenRunning(self._begin)
 

@@ -39,7 +39,7 @@ from echosvc.workers.commands import (
 )
 from echosvc.workers.parcel import unpack
 from echosvc.workers.process import CONTROL
-from echosvc.workers.pulse import BEAT
+from echosvc.workers.pulse import BEAT, open_stat
 from echosvc.workers.relay import Relay
 
 __all__ = ["Worker", "install", "main"]
@@ -89,7 +89,7 @@ class Worker(Conversation):
             for mistake in check_listeners(self._settings.listeners):
                 raise mistake
         self._heart.start(BEAT)
-        return {}
+        return {"stat": open_stat()}  # not closed here: Twisted does not say when it has been sent
 
     @Become.responder
     def _become(self, number: int) -> Deferred[dict[str, object]]:

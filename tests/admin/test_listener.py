@@ -63,10 +63,10 @@ class AdminCase(ListenerCase):
         self.port.doRead()
         return client
 
-    def ask(self, path: str) -> bytes:
+    def ask(self, path: str, host: str = "localhost") -> bytes:
         """Ask for a page."""
         client = self.connect()
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         hub_for(self.reactor).doRead()
         self.reactor.advance(0)
         found = b""
@@ -88,6 +88,23 @@ class AdminTests(AdminCase):
         self.assertTrue(self.ask("/readyz").startswith(b"HTTP/1.1 200 "))
         self.ready = False
         self.assertTrue(self.ask("/readyz").startswith(b"HTTP/1.1 503 "))
+
+    def test_another_host(self) -> None:
+        """On a loopback address it answers to no other host's name, over a UNIX socket and on other addresses to any."""
+        code = b"HTTP/1.1 421 "
+        for endpoint, refuses in (
+            ("tcp:0", True),
+            ("tcp:127.0.0.2:0", True),
+            ("tcp:[::1]:0", True),
+            ("tcp:0.0.0.0:0", False),
+            (f"unix:{self.folder() / 'admin'}", False),
+        ):
+            with self.subTest(endpoint=endpoint):
+                admin = self.start(endpoint)
+
+                self.assertEqual(refuses, self.ask("/metrics", "evil.example").startswith(code))
+                self.assertFalse(self.ask("/metrics", "localhost:9007").startswith(code))
+                self.stop(admin)
 
     def test_over_unix(self) -> None:
         """Likewise, with the rights that its endpoint says; the file goes with it."""
@@ -205,7 +222,7 @@ class RefusalTests(AdminCase):
         problem = self.refused(InvalidListener, open_admin, settings)
 
         self.assertEqual(
-            "--admin x: needs prometheus_client, which is not installed: pip install 'echosvc[metrics]'",
+            "--admin x: needs prometheus_client, which is not installed: pip install prometheus-client",
             str(problem),
         )
         self.assertEqual(ExitCode.USAGE, problem.exit_code)

@@ -168,6 +168,47 @@ class AnswerTests(ServerCase):
         self.flushLoggedErrors(ValueError)
 
 
+class HostTests(ServerCase):
+    """Requests for other hosts, as a browser makes them after DNS rebinding."""
+
+    def setUp(self) -> None:
+        """Answer only to names of this machine."""
+        super().setUp()
+        self.factory = AdminFactory(self.answer, self.clock, is_local=True)
+
+    def test_other_hosts(self) -> None:
+        """Are refused, with any method and for any page, and the answer says what to ask for."""
+        self.answers = lambda *_: self.fail("asked")
+        for line in (
+            b"GET /metrics HTTP/1.1",
+            b"GET /metrics HTTP/1.0",
+            b"HEAD / HTTP/1.1",
+            b"POST / HTTP/1.1",
+        ):
+            code, body = self.ask(line, b"Host: evil.example:9007")
+            self.assertEqual(b"421 Misdirected Request", code.partition(b" ")[2])
+            self.assertIn(b"" if line.startswith(b"HEAD") else b"localhost", body)
+
+    def test_this_machine(self) -> None:
+        """Is answered to, also by who names no host, which no browser does."""
+        for lines in ((b"Host: LOCALHOST:9007",), (b"Host: 127.0.0.1",), (b"host:[::1]:9007",), ()):
+            for version in (b"1.0", b"1.1"):
+                self.assertEqual(b"/|", self.ask(b"GET / HTTP/" + version, *lines)[1])
+
+    def test_several_hosts(self) -> None:
+        """Each has to be this machine."""
+        code, _ = self.ask(b"GET / HTTP/1.1", b"Host: localhost", b"Host: evil.example")
+
+        self.assertIn(b"421", code)
+
+    def test_a_whole_url(self) -> None:
+        """What is asked of a proxy is no page here, whatever its host is."""
+        self.answers = lambda path, _: succeed(Answer.text(404 if path.startswith("http:") else 200, ""))
+
+        self.assertIn(b"404", self.ask(b"GET http://evil.example/metrics HTTP/1.1", b"Host: localhost")[0])
+        self.assertIn(b"421", self.ask(b"GET http://localhost/metrics HTTP/1.1", b"Host: evil.example")[0])
+
+
 class BoundTests(ServerCase):
     """Bad requests, and bad clients."""
 

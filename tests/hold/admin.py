@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -17,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.hold.clients import (
@@ -34,14 +36,31 @@ from tests.hold.programs import allow_descriptors
 from tests.hold.promise import kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
+from tests.hold.workers import wait_until
 
-__all__ = ["agreeing_counters", "bad_requests"]
+__all__ = ["agreeing_counters", "bad_requests", "rebinding"]
 
 #: An address of ours that is not let in.
 DENIED = "127.0.0.3"
 
 #: Seconds by which the service may be late for being watched: what `flood` allows it on any machine.
 LATE = 0.020
+
+#: Hosts as requests name them, and what is answered on a loopback address; the empty one is none at all.
+_HOSTS = {
+    "": 200,
+    "localhost": 200,
+    "LOCALHOST.:9007": 200,
+    "127.0.0.1:1": 200,
+    "[::1]:9007": 200,
+    "evil.example": 421,
+    "evil.example:9007": 421,
+    "127.0.0.1.evil.example": 421,
+    "localhost.evil.example": 421,
+    "192.0.2.1": 421,
+    "[2001:db8::1]": 421,
+    "0.0.0.0:9007": 421,
+}
 
 _RESET = struct.pack("@ii", 1, 0)
 
@@ -152,6 +171,62 @@ def bad_requests(run: Run) -> str:
     )
     kept(worst < 1.0 and left <= 10 and grown < 8 * 2**20 and logged == 0, figures)
     return figures
+
+
+@promise(
+    "ADMIN-host",
+    "on a loopback address the admin listener answers to loopback names and addresses alone, so that no web page can read it by"
+    " DNS rebinding; elsewhere to any name",
+    deadline=90,
+    unguarded=r"evil\.example \(GET /metrics\) is answered with 200",
+)
+def rebinding(run: Run) -> str:
+    """As a browser asks whose page has its own name lead to 127.0.0.1, and as people and Prometheus ask."""
+    path = run.directory / "admin"
+    ports = {}
+    for place, workers in (("loopback", "0"), ("with workers", "2")):
+        run.step = place
+        server = run.serve("--admin", "tcp:0", "--workers", workers)
+        port = ports[place] = _admin_port(server)
+        wait_until(functools.partial(_is_ready, port), "it is not ready", server)
+    everywhere = run.serve("--admin", "tcp:0.0.0.0:0")
+    run.serve("--admin", f"unix:{path}")
+    asked = 0
+    for place, port in ports.items():
+        for host, code in _HOSTS.items():
+            for method, page in (("GET", "/metrics"), ("GET", "/status"), ("HEAD", "/"), ("POST", "/")):
+                got = _ask_as(host, method, page, _tcp(port))
+                expected = code if code != 200 or method != "POST" else 405
+                kept(
+                    got == expected, f"{place}: {host or 'no host'} ({method} {page}) is answered with {got}"
+                )
+                asked += 1
+    for other in (_tcp(_admin_port(everywhere)), _unix(path)):
+        kept(_ask_as("evil.example", "GET", "/metrics", other) == 200, "a name of the operator's is refused")
+    return f"{asked} requests, {len(_HOSTS)} hosts: each of another host's is answered with 421; on 0.0.0.0 and a UNIX socket any is served"
+
+
+def _is_ready(port: int) -> bool:
+    return _get(port, "/readyz")[0] == 200
+
+
+def _ask_as(host: str, method: str, page: str, sock: socket.socket) -> int:
+    """Ask for a page of some host's; return the status."""
+    with sock:
+        sock.settimeout(10.0)
+        lines = [f"{method} {page} HTTP/1.1", *([f"Host: {host}"] if host else []), "", ""]
+        sock.sendall("\r\n".join(lines).encode())
+        return int(bytes(receive_all(sock, 2**20)).split(b" ", 2)[1])
+
+
+def _tcp(port: int) -> socket.socket:
+    return socket.create_connection((IPV4, port), 10.0)
+
+
+def _unix(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(path))
+    return sock
 
 
 def _bad() -> list[bytes]:
@@ -311,10 +386,10 @@ def _scraping(port: int) -> Iterator[list[int]]:
 
 
 def _admin_port(server: Server) -> int:
-    found = re.search(r"metrics, health and status at http://127\.0\.0\.1:(\d+)/", server.log())
-    kept(found, "the log does not say where the admin listener is")
-    assert found is not None
-    return int(found[1])
+    """Wait for the log to say where the admin listener is."""
+    where = re.compile(r"metrics, health and status at http://[0-9.]+:(\d+)/")
+    wait_until(lambda: where.search(server.log()) is not None, "no admin listener", server)
+    return int(where.findall(server.log())[0])
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:

@@ -96,10 +96,9 @@ class Daemon:
             timeout=PATIENCE,
             check=False,
         )
-        if done.returncode or done.stdout:
-            raise Broken(
-                f"the launching command ended with {done.returncode} and said: {done.stdout.strip()}"
-            )
+        said = done.stdout.replace(f"Removing stale pidfile {self.pidfile}\n", "")  # which is twistd's own
+        if done.returncode or said:
+            raise Broken(f"the launching command ended with {done.returncode} and said: {said.strip()}")
         until = time.monotonic() + PATIENCE
         while not (self.pidfile.exists() and self.pidfile.read_text()) and time.monotonic() < until:
             time.sleep(0.02)

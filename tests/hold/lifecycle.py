@@ -21,6 +21,7 @@ from tests.hold.service import environment, twistd
 
 __all__ = [
     "NOBODY",
+    "NO_PERMISSION",
     "Mistake",
     "all_mistakes",
     "daemon",
@@ -49,6 +50,7 @@ class Mistake:
         named: What the line on standard error has to name: the option and the value.
         command: A command that takes away a right first.
         twistd_options: What is asked of twistd itself.
+        stays: Files that are left behind: root has made them, and is no longer there to remove them.
     """
 
     options: tuple[str, ...]
@@ -56,6 +58,7 @@ class Mistake:
     named: tuple[str, ...]
     command: tuple[str, ...] = ()
     twistd_options: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
 
 
 @promise(
@@ -109,6 +112,7 @@ def all_mistakes(run: Run) -> list[Mistake]:
                 OS_ERROR,
                 ("b=awkward:BROKEN@tcp:0", "cannot begin"),
                 twistd_options=options,
+                stays=("pid", f"sock{number}") if options else (),
             )
             for number, options in enumerate(((), (f"--uid={NOBODY}",)) if os.geteuid() == 0 else ((),))
         ),
@@ -129,7 +133,7 @@ def make_mistake(mistake: Mistake, directory: Path) -> list[str]:
     for daemonised in (False, True):
         where = directory.with_name(f"{directory.name}-{daemonised}")
         where.mkdir()
-        where.chmod(0o777)  # also for who is nobody
+        where.chmod(0o1777)  # also for the user nobody
         shutil.copy(Path(__file__).with_name("awkward.py"), where)
         faults += _faults(mistake, where, daemonised=daemonised)
     return faults
@@ -250,7 +254,7 @@ def _faults(mistake: Mistake, directory: Path, *, daemonised: bool) -> Iterator[
         yield f"{name}: the line does not name {' and '.join(missing)}: {said[0]}"
     if "Traceback" in everything:
         yield f"{name}: a traceback"
-    left = {each.name for each in directory.iterdir()} - {"log", "awkward.py", "__pycache__"}
+    left = {each.name for each in directory.iterdir()} - {"log", "awkward.py", "__pycache__", *mistake.stays}
     if left:
         yield f"{name}: left behind: {', '.join(sorted(left))}"
 
@@ -282,10 +286,13 @@ def port_seven(run: Run) -> str:
     needs_port_seven()
     directory = run.directory / "daemon"
     directory.mkdir()
-    os.chown(directory, NOBODY, NOBODY)  # so that nobody can remove the pidfile
-    server = run.using(
-        Daemon(directory, "--port", str(ECHO), twistd_options=(f"--uid={NOBODY}", f"--gid={NOBODY}"))
-    )
+    options = (f"--uid={NOBODY}", f"--gid={NOBODY}")
+    # The folder is root's, so the pidfile stays; the next start replaces it.
+    with Daemon(directory, "--port", str(ECHO), twistd_options=options) as before:
+        kept(
+            before.stop() == 0 and before.pidfile.read_text() == str(before.pid), "the pidfile does not stay"
+        )
+    server = run.using(Daemon(directory, "--port", str(ECHO), twistd_options=options))
     kept(server.ports() == (ECHO, ECHO), f"listens on {server.ports()}")
     status = server.status()
     rights = {name: status[name] for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff", "NoNewPrivs")}
@@ -298,8 +305,9 @@ def port_seven(run: Run) -> str:
     kept(rights["NoNewPrivs"] == "1", figures)
     kept(int(rights["CapPrm"], 16) == 0 == int(rights["CapEff"], 16), figures)
     answers(ECHO, ECHO)
-    _ends_well(server)
-    return f"{figures}; serves port {ECHO}; SIGTERM: exit code 0, no pidfile, a clean log"
+    code = server.stop()
+    kept(code == 0 and not server.trouble(), f"SIGTERM ended it with {code}; {server.trouble()}")
+    return f"{figures}; serves port {ECHO}, in spite of the pidfile of the one before; SIGTERM: exit code 0, a clean log"
 
 
 def needs_port_seven() -> None:

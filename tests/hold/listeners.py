@@ -124,6 +124,7 @@ WAYS = (
     Way("haproxy send-proxy-v2", f"nc -N {IPV4} {{port}}", "proxy", "v2"),
     Way("haproxy send-proxy", f"nc -N {IPV4} {{port}}", "proxy", "v1"),
     Way("haproxy send-proxy-v2, IPv6", f"nc -N {IPV6} {{port}}", "proxy", "v2 IPv6"),
+    Way("haproxy send-proxy-v2, UNIX", f"nc -N {IPV4} {{port}}", "proxy", "v2 UNIX"),
     Way("nc -N, adopted", f"nc -N {IPV4} {{port}}", "adopted"),
     Way("socat UDP4, adopted", f"socat -t1 - UDP4:{IPV4}:{{port}}", "adopted", "UDP", datagrams=True),
 )
@@ -149,7 +150,7 @@ endpoint = "tls:0:cert=server.crt:key=server.key:clientCA=ca.pem"
 [[listener]]
 name = "{name}-proxy"
 protocol = "{name}"
-endpoint = "haproxy:tcp:0:interface=127.0.0.1"
+endpoint = ["haproxy:tcp:0:interface=127.0.0.1", "haproxy:unix:{name}-proxy.sock"]
 
 [[listener]]
 name = "{name}-adopted"
@@ -285,10 +286,12 @@ def _proxies(directory: Path, ports: Mapping[tuple[str, str], int]) -> Iterator[
     with contextlib.ExitStack() as things:
         descriptors = []
         for name in PROTOCOLS:
-            for version, host, option in (
-                ("v1", IPV4, "send-proxy"),
-                ("v2", IPV4, "send-proxy-v2"),
-                ("v2 IPv6", IPV6, "send-proxy-v2"),
+            tcp = f"{IPV4}:{ports[f'{name}-proxy', 'TCP']}"
+            for version, host, behind in (
+                ("v1", IPV4, f"{tcp} send-proxy"),
+                ("v2", IPV4, f"{tcp} send-proxy-v2"),
+                ("v2 IPv6", IPV6, f"{tcp} send-proxy-v2"),
+                ("v2 UNIX", IPV4, f"unix@{directory}/{name}-proxy.sock send-proxy-v2"),
             ):
                 family = socket.AF_INET6 if host == IPV6 else socket.AF_INET
                 sock = things.enter_context(socket.create_server((host, 0), family=family))
@@ -296,7 +299,7 @@ def _proxies(directory: Path, ports: Mapping[tuple[str, str], int]) -> Iterator[
                 found[f"{name}-proxy", version] = sock.getsockname()[1]
                 config += (
                     f"listen {name}-{version.replace(' ', '-')}\n    bind fd@{sock.fileno()}\n"
-                    f"    server echosvc {IPV4}:{ports[f'{name}-proxy', 'TCP']} {option}\n"
+                    f"    server echosvc {behind}\n"
                 )
         (directory / "haproxy.cfg").write_text(config)
         process = things.enter_context(

@@ -20,7 +20,7 @@ from tests.hold.run import Run
 from tests.hold.rush import Connections, Datagrams, Waited
 from tests.hold.service import START, NotServing, Server, environment, twistd
 
-__all__ = ["deaths", "lifecycle", "spread"]
+__all__ = ["children_of", "deaths", "lifecycle", "spread", "wait_until", "worker_processes"]
 
 UNAVAILABLE = 69  # EX_UNAVAILABLE
 
@@ -88,7 +88,7 @@ def _deaths(server: Server, number: signal.Signals, rounds: int) -> str:
         connections = things.enter_context(Connections(server.tcp, CONNECTIONS))
         for turn in range(rounds):
             time.sleep(1.5)
-            victim = _workers(server)[turn % COUNT + 1]
+            victim = worker_processes(server)[turn % COUNT + 1]
             with contextlib.ExitStack() as established:
                 made = [
                     established.enter_context(contextlib.closing(connect(IPV4, server.tcp)))
@@ -144,19 +144,19 @@ def lifecycle(run: Run) -> str:
         )
         kept(second.returncode == UNAVAILABLE, f"a second instance ended with {second.returncode}")
     run.step = "SIGHUP"
-    before = _workers(server)
+    before = worker_processes(server)
     with (
         Connections(server.tcp, CONNECTIONS) as connections,
         Datagrams(server.udp, DATAGRAMS, 1) as datagrams,
     ):
         os.kill(server.pid, signal.SIGHUP)
-        _wait_until(lambda: "reloaded: " in server.log(), "it does not reload", server)
-        _wait_until(lambda: not any(map(_runs, before.values())), "old workers are left", server)
+        wait_until(lambda: "reloaded: " in server.log(), "it does not reload", server)
+        wait_until(lambda: not any(map(_runs, before.values())), "old workers are left", server)
     reload = f"connections: {_say(connections.waited)}; datagrams: {_say(datagrams.waited)}"
     kept(not connections.waited.failed and not datagrams.waited.failed, f"SIGHUP: {reload}")
     run.step = "SIGTERM"
-    _wait_until(lambda: len(_children(server.pid)) == COUNT + 1, "who stood by is left", server)
-    children = _children(server.pid)
+    wait_until(lambda: len(children_of(server.pid)) == COUNT + 1, "who stood by is left", server)
+    children = children_of(server.pid)
     began = time.monotonic()
     code = server.stop()
     seconds = time.monotonic() - began
@@ -167,10 +167,10 @@ def lifecycle(run: Run) -> str:
     orphan = _start(run)
     run.using(contextlib.closing(orphan))
     _wait_until_ready(orphan)
-    children = _children(orphan.pid)
+    children = children_of(orphan.pid)
     os.kill(orphan.pid, signal.SIGKILL)
     began = time.monotonic()
-    _wait_until(lambda: not any(map(_runs, children)), "workers live on without a parent", orphan)
+    wait_until(lambda: not any(map(_runs, children)), "workers live on without a parent", orphan)
     ended = time.monotonic() - began
     return (
         f"second instance: {UNAVAILABLE}; SIGHUP: {reload}; SIGTERM: exit code 0 after {seconds:.1f} s, nothing left; "
@@ -196,15 +196,20 @@ def _start(run: Run) -> Server:
 
 def _wait_until_ready(server: Server) -> None:
     server.wait_until_listening()
-    _wait_until(lambda: f"{COUNT} workers" in server.log(), "the workers do not serve", server)
-    _wait_until(lambda: len(_children(server.pid)) == COUNT + 1, "nobody stands by", server)
+    wait_until(lambda: f"{COUNT} workers" in server.log(), "the workers do not serve", server)
+    wait_until(lambda: len(children_of(server.pid)) == COUNT + 1, "nobody stands by", server)
 
 
 def _wait_for_successor(server: Server, number: int, victim: int) -> None:
-    _wait_until(lambda: _workers(server)[number] != victim, "there is no successor", server)
+    wait_until(lambda: worker_processes(server)[number] != victim, "there is no successor", server)
 
 
-def _wait_until(condition: Callable[[], bool], otherwise: str, server: Server) -> None:
+def wait_until(condition: Callable[[], bool], otherwise: str, server: Server) -> None:
+    """Look again and again, until something is so.
+
+    Raises:
+        NotServing: It is not, in the time that a server has to start; with what that means, and the last line of the log.
+    """
     until = time.monotonic() + START
     while not condition():
         if time.monotonic() > until:
@@ -212,12 +217,13 @@ def _wait_until(condition: Callable[[], bool], otherwise: str, server: Server) -
         time.sleep(0.01)
 
 
-def _workers(server: Server) -> dict[int, int]:
+def worker_processes(server: Server) -> dict[int, int]:
     """The process of each worker, as the log has it last."""
     return {int(number): int(pid) for number, pid in _SERVES.findall(server.log())}
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started; none if it is gone."""
     with contextlib.suppress(FileNotFoundError):
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
@@ -251,7 +257,7 @@ def _say(waited: Waited) -> str:
 
 def _idle_cost(server: Server) -> str:
     """What parent, workers and the one that stands by use of a processor while nothing is to be done."""
-    processes = [server.pid, *_children(server.pid)]
+    processes = [server.pid, *children_of(server.pid)]
     before = [_ticks(each) for each in processes]
     time.sleep(2)
     used = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import sys
@@ -60,7 +59,7 @@ class LaunchCase(SynchronousTestCase):
         self.stderr = io.StringIO()
         self.patch(sys, "__stderr__", self.stderr)
         self.hardened: list[bool] = []
-        self.patch(launching, "_forbid_new_privileges", lambda: self.hardened.append(True))
+        self.patch(launching, "forbid_new_privileges", lambda: self.hardened.append(True))
         self.hooks: list[Callable[[], None]] = []
         self.patch(os, "register_at_fork", lambda *, after_in_parent: self.hooks.append(after_in_parent))
 
@@ -237,24 +236,3 @@ class DaemonTests(LaunchCase):
         os.close(self.kept[1])
 
         self.assertEqual("", self.stderr.getvalue())
-
-
-class HardeningTests(SynchronousTestCase):
-    """What the kernel is asked for."""
-
-    def test_no_new_privileges(self) -> None:
-        """PR_SET_NO_NEW_PRIVS, which is 38, where there is a Linux to ask."""
-        asked: list[Any] = []
-
-        class Library:
-            def __init__(self, name: object) -> None:
-                self.prctl = lambda *arguments: asked.append((name, arguments))
-
-        self.patch(ctypes, "CDLL", Library)
-        self.patch(launching, "LINUX", False)
-        launching._forbid_new_privileges()
-        self.assertEqual([], asked)
-        self.patch(launching, "LINUX", True)
-        launching._forbid_new_privileges()
-
-        self.assertEqual([(None, (38, 1, 0, 0, 0))], asked)

@@ -93,6 +93,76 @@ class PreflightTests(SynchronousTestCase):
 
                 self.assertEqual(f"--{option} /nowhere/at/all: No such file or directory", said)
 
+    def test_a_pidfile_is_no_link(self) -> None:
+        """Whatever it leads to; and neither that nor the link is touched."""
+        for target in (self.directory / "there", self.directory / "not-there"):
+            with self.subTest(target=target):
+                (self.directory / "there").write_text("")
+                self.pidfile.unlink(missing_ok=True)
+                self.pidfile.symlink_to(target)
+                said = self.refused(CannotStart)
+
+                self.assertEqual(
+                    f"--pidfile {self.pidfile}: is a link that is not followed; remove it, or choose another file",
+                    said,
+                )
+                self.assertTrue(self.pidfile.is_symlink())
+                self.assertEqual("", (self.directory / "there").read_text())
+                self.assertFalse((self.directory / "not-there").exists())
+
+    def test_a_log_may_be_a_link(self) -> None:
+        """To a file that is there; one that leads nowhere is refused, and stays as it is."""
+        self.log.symlink_to(self.directory / "elsewhere")
+        self.assertIn("is a link that is not followed", self.refused(CannotStart))
+        self.assertEqual([self.log], list(self.directory.iterdir()))
+        (self.directory / "elsewhere").write_text("before")
+        check_twistd(self.options())
+
+        self.assertEqual("before", (self.directory / "elsewhere").read_text())
+
+    def test_a_pipe_does_not_stop_it(self) -> None:
+        """It is refused at once: opening one that nothing reads would wait."""
+        os.mkfifo(self.pidfile)
+        os.mkfifo(self.log)
+
+        self.assertIn("--logfile", self.refused(CannotStart))
+        self.assertIn("--pidfile", self.refused(CannotStart, logfile=str(self.directory / "other")))
+
+    def test_a_pidfile_is_where_twistd_will_write_it(self) -> None:
+        """In the directory that it goes to before, if the name is relative."""
+        (self.directory / "below").mkdir()
+        (self.directory / "below" / "pid").write_text(str(os.getpid()))
+
+        self.assertIn(
+            "--pidfile pid: process",
+            self.refused(AlreadyRunning, pidfile="pid", rundir=str(self.directory / "below")),
+        )
+
+    def test_root_writes_only_where_others_cannot(self) -> None:
+        """A pidfile or log in a folder in which another user can put a link is refused; who is not root has only their own to lose."""
+        asked: list[Any] = []
+
+        def others_can(path: Path, groups: Any) -> Path:
+            asked.append((path, groups))
+            return path.parent
+
+        self.patch(preflight, "changeable_by_others", others_can)
+        self.patch(os, "geteuid", lambda: 1000)
+        check_twistd(self.options())
+        self.assertEqual([], asked)
+        self.patch(os, "geteuid", lambda: 0)
+        user = pwd.getpwnam("nobody")
+        said = self.refused(StartNotPermitted, uid=user.pw_uid, gid=12345)
+
+        self.assertIn(f"--logfile {self.log}: another user may write to {self.directory}", said)
+        ((path, groups),) = asked
+        self.assertEqual((self.log, {12345, user.pw_gid}), (path, {12345, user.pw_gid} & set(groups)))
+        self.assertIn(
+            f"--pidfile {self.pidfile}: another user may write to",
+            self.refused(StartNotPermitted, logfile="-", nodaemon=True),
+        )
+        self.assertEqual([], list(self.directory.iterdir()))
+
     def test_a_pidfile_that_cannot_be_read(self) -> None:
         """Because it is a directory, or no text, or no number."""
         self.assertEqual(

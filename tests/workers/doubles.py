@@ -28,6 +28,20 @@ class FakeProcess:
         self.signals.append(name)
 
 
+class UnixTransport(FakeTransport):
+    """A UNIX socket in memory: what it is handed to send arrives at the other end as a descriptor of its own.
+
+    Attributes:
+        other: The protocol at the other end.
+    """
+
+    other: Any = None
+
+    def sendFileDescriptor(self, descriptor: int) -> None:
+        """Hand over a copy, as the kernel does."""
+        self.other.fileDescriptorReceived(os.dup(descriptor))
+
+
 class StartingReactor(FakeReactor):
     """A reactor that only remembers what it was to start.
 

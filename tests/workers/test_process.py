@@ -6,13 +6,14 @@ import json
 import os
 import socket
 import sys
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.amp import AMP
-from twisted.test.iosim import FakeTransport, IOPump
+from twisted.test.iosim import IOPump
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.workers.commands import Beat, Become, Bye, CannotBegin, Hurry, Logged, Prepare, Snapshot, Stop
@@ -20,7 +21,8 @@ from echosvc.workers.process import CONTROL, FIRST_SOCKET, START, Load, WorkerPr
 from echosvc.workers.pulse import SILENT
 from echosvc.workers.relay import pack_event
 from tests.doubles import udp_socket
-from tests.workers.doubles import StartingReactor, ended, killed
+from tests.listeners.cases import open_descriptors
+from tests.workers.doubles import StartingReactor, UnixTransport, ended, killed
 
 
 class Other(AMP):
@@ -29,7 +31,10 @@ class Other(AMP):
     Attributes:
         heard: What it was told.
         problem: What it answers to `Prepare` and `Become`; None if it does as it is told.
+        stat: The descriptor that it hands over; None for none.
     """
+
+    stat: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +50,7 @@ class Other(AMP):
     @Prepare.responder
     def prepare(self, settings: str, sockets: str) -> dict[str, Any]:
         """Hear it."""
-        return self._hear("prepare", settings, sockets)
+        return {**self._hear("prepare", settings, sockets), "stat": self.stat}
 
     @Become.responder
     def become(self, number: int) -> dict[str, Any]:
@@ -106,7 +111,8 @@ class ProcessCase(SynchronousTestCase):
 
     def connect(self) -> None:
         """Begin the conversation."""
-        there = FakeTransport(self.other, isServer=False)
+        there = UnixTransport(self.other, isServer=False)
+        there.other = self.control
         self.pump = IOPump(self.other, self.control, there, self.control.transport, debug=False)
         self.other.makeConnection(there)
         self.pump.flush()
@@ -216,6 +222,35 @@ class DeathTests(ProcessCase):
             self.pump.flush()
 
         self.assertEqual(self.fake.signals, [])
+
+    def test_waiting_for_the_processor_is_no_silence(self) -> None:
+        """Whether it waits is read from the descriptor that the worker hands over, for as long as the process is there."""
+        with NamedTemporaryFile() as file:
+            file.write(b"7 (python) R 1 2 3 4 5 6 7 8 9 10 300 100 0 0")
+            file.flush()
+            self.other.stat = file.fileno()
+            before = open_descriptors()
+            self.serve()
+            for _ in range(3 * SILENT):
+                self.process.look()
+            self.assertEqual(self.fake.signals, [])
+            file.truncate(0)
+            for _ in range(SILENT):
+                self.process.look()
+            self.assertEqual(self.fake.signals, ["KILL"])
+            self.process.exited(killed(9))
+
+            self.assertEqual(open_descriptors(), before)
+
+    def test_a_descriptor_that_comes_too_late(self) -> None:
+        """It is closed: the process has ended meanwhile."""
+        with NamedTemporaryFile() as file:
+            self.other.stat = file.fileno()
+            before = open_descriptors()
+            self.process.exited(killed(9))
+            self.connect()
+
+            self.assertEqual((open_descriptors(), self.process.is_prepared), (before, False))
 
     def test_silence_is_not_looked_for_while_it_begins(self) -> None:
         """It may read many files."""

@@ -63,6 +63,8 @@ class ServiceCase(SynchronousTestCase):
             return self.workers[-1]
 
         self.patch(service_module, "WorkerProcess", start)
+        self.hidden: list[bool] = []
+        self.patch(service_module, "forbid_inspection", lambda: self.hidden.append(True))
         self.reactor = RunningReactor()
 
     def open(self, what: Settings | None = None, **more: Any) -> WorkersService:
@@ -115,6 +117,12 @@ class StartTests(ServiceCase):
             [[0, [FIRST_SOCKET, FIRST_SOCKET + 1]], [1, [FIRST_SOCKET + 2, FIRST_SOCKET + 3]]],
         )
         self.assertEqual(len(load.sockets), 4)
+
+    def test_it_cannot_be_inspected_before_there_are_workers(self) -> None:
+        """One that is taken over finds nothing of its parent's, which has the same user."""
+        self.open().startService()
+
+        self.assertEqual(self.hidden, [True])
 
     def test_it_is_ready_when_all_workers_serve(self) -> None:
         """And says what listens where only then."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import LogLevel, globalLogBeginner
 from twisted.protocols.amp import AMP
-from twisted.test.iosim import FakeTransport, IOPump
+from twisted.test.iosim import IOPump
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.listeners import Internet, ListenerSettings
@@ -28,7 +29,7 @@ from echosvc.workers.parcel import pack
 from echosvc.workers.pulse import BEAT
 from echosvc.workers.relay import Relay
 from echosvc.workers.worker import Worker, ignore_signals, install
-from tests.workers.doubles import StartingReactor
+from tests.workers.doubles import StartingReactor, UnixTransport
 
 SETTINGS = Settings(
     listeners=tuple(
@@ -80,7 +81,8 @@ class WorkerCase(SynchronousTestCase):
         self.relay = Relay()
         self.worker = Worker(self.reactor, self.relay)
         self.parent = Parent()
-        here, there = FakeTransport(self.parent, isServer=True), FakeTransport(self.worker, isServer=False)
+        here, there = UnixTransport(self.parent, isServer=True), UnixTransport(self.worker, isServer=False)
+        here.other, there.other = self.worker, self.parent
         self.pump = IOPump(self.worker, self.parent, there, here, debug=False)
         self.parent.makeConnection(here)
         self.worker.makeConnection(there)
@@ -116,7 +118,12 @@ class WorkerCase(SynchronousTestCase):
     def prepare(self, settings: Settings = SETTINGS) -> Deferred[Any]:
         """Tell it what to serve."""
         layout = json.dumps([[place, numbers] for place, numbers in enumerate(self.sockets)])
-        return self.ask(Prepare, settings=pack(settings), sockets=layout)
+        answer = self.ask(Prepare, settings=pack(settings), sockets=layout)
+        return answer.addCallback(self._take_descriptor)
+
+    def _take_descriptor(self, answer: Any) -> Any:
+        self.addCleanup(os.close, answer["stat"])
+        return answer
 
     def serve(self, number: int = 2) -> None:
         """Have it serve."""
@@ -149,6 +156,12 @@ class BeginTests(WorkerCase):
         self.turn()
 
         self.assertEqual(self.parent.beats, 11)
+
+    def test_it_hands_over_what_tells_whether_it_runs(self) -> None:
+        """Its parent cannot open that file where /proc hides processes that cannot be inspected."""
+        answer = self.successResultOf(self.prepare())
+
+        self.assertEqual(f"/proc/{os.getpid()}/stat", str(Path(f"/proc/self/fd/{answer['stat']}").readlink()))
 
     def test_it_serves_with_the_sockets_of_its_number(self) -> None:
         """And closes those of the others."""

@@ -45,4 +45,4 @@ def _ask_the_reactor() -> None:
 @guard_of("T30-rights")
 def _forbid_new_privileges() -> None:
     """A program that is executed gets no rights that the service does not have."""
-    replace(launching, "_forbid_new_privileges", lambda: None)
+    replace(launching, "forbid_new_privileges", lambda: None)

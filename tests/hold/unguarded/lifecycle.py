@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import succeed
 
-from echosvc.service import draining, echo_service, reloading
+from echosvc.service import draining, echo_service, preflight, reloading
+from echosvc.workers import process, service
 from tests.hold.unguarded.registry import guard_of, replace
 
 
@@ -25,3 +26,21 @@ def _keep_sockets() -> None:
         return reloading.Plan(removed=list(listeners), added=list(settings))
 
     replace(echo_service, "plan", all_anew)
+
+
+@guard_of("LIFE-planted")
+def _look_at_folders() -> None:
+    """A folder in which another user can put a link is refused."""
+    replace(preflight, "changeable_by_others", lambda path, groups: None)
+
+
+@guard_of("WORKERS-hidden")
+def _forbid_inspection() -> None:
+    """The parent says so of itself; a worker does, too, before it is told anything."""
+    replace(service, "forbid_inspection", lambda: None)
+
+
+@guard_of("WORKERS-starved")
+def _count_only_time_with_a_turn() -> None:
+    """Whether a worker runs is read from the descriptor that it hands over."""
+    replace(process, "time_run", lambda stat: lambda: None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from types import SimpleNamespace
 from typing import Any
 
 from echosvc import tap
+from echosvc.admin import server
 from echosvc.admission import gate
+from echosvc.listeners import unix_sockets
 from echosvc.observe import flood, log_guard
 from echosvc.transports.stream import StreamPort
 from tests.hold.unguarded.datagrams import _bear_what_cannot_be_sent
@@ -59,3 +63,15 @@ def _count_only_time_of_service() -> None:
         return first if others else min(first, **how)
 
     vars(gate)["min"] = smallest
+
+
+@guard_of("ADMIN-host")
+def _look_at_the_host() -> None:
+    """A browser names the host whose page it shows."""
+    replace(server, "is_loopback_host", lambda host: True)
+
+
+@guard_of("PROXY-unix")
+def _bind_with_a_mode() -> None:
+    """A socket file has the rights that its endpoint says."""
+    replace(unix_sockets, "_umask", lambda mask: contextlib.nullcontext(os.umask(0)))
