@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from echosvc.admission import AccessList, DatagramScreen, Door, Gate, Screens
+from echosvc.listeners.adopted import set_connection_options
 from echosvc.listeners.layers import Layers
-from echosvc.listeners.settings import ListenerSettings
+from echosvc.listeners.settings import Inherited, ListenerSettings
 from echosvc.listeners.sockets import Opened, set_receive_buffer, where
 from echosvc.observe import ConnectionLog, ListenerSnapshot
 from echosvc.protocols import WireProtocol
@@ -110,6 +111,8 @@ class Listener:
         if each or total:
             kind = PacedUnixStreamPort if self.port is None else PacedStreamPort
             limits["pace"] = Pace(each or inf, total or inf, reactor)
+        if isinstance(self.settings.place, Inherited) and self.port is not None:
+            limits["prepare"] = set_connection_options
         port: StreamPort = kind(self._sock, factory, reactor, **limits)
         return port
 
@@ -154,7 +157,8 @@ class Listener:
         sock = self._sock.dup()
         try:
             if not self.is_datagram:
-                sock.listen(settings.backlog)
+                if not isinstance(settings.place, Inherited):
+                    sock.listen(settings.backlog)
             elif self.port is not None:
                 set_receive_buffer(sock, settings.receive_buffer)
             return Listener(wire, Opened(settings, sock, self._opened.file), layers)

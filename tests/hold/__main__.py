@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from tests.hold import (
     admin,
+    adopted,
     clocks,
     crowd,
     daemon_contract,
@@ -79,6 +80,7 @@ FAMILIES = (
     image,
     foreign,
     listeners,
+    adopted,
     health,
     scaling,
     link,

@@ -8,7 +8,9 @@ from typing import Any
 
 from echosvc import tap
 from echosvc.admission import gate
+from echosvc.listeners import inherited, listener
 from echosvc.observe import flood, log_guard
+from echosvc.transports.datagram import DatagramPort
 from echosvc.transports.stream import StreamPort
 from tests.hold.unguarded.datagrams import _bear_what_cannot_be_sent
 from tests.hold.unguarded.registry import guard_of, replace
@@ -59,3 +61,11 @@ def _count_only_time_of_service() -> None:
         return first if others else min(first, **how)
 
     vars(gate)["min"] = smallest
+
+
+@guard_of("ADOPTED")
+def _set_options() -> None:
+    """Options that an adopted socket brings along are set as on one of our own."""
+    replace(inherited, "set_options", lambda sock: None)
+    replace(listener, "set_connection_options", lambda sock: None)
+    replace(DatagramPort, "_drain_error_queue", lambda port: False)
