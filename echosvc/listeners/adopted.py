@@ -28,7 +28,7 @@ __all__ = ["set_connection_options", "set_options", "unsuitable"]
 _Option: TypeAlias = tuple[int, int]
 """Level and number."""
 
-#: IPPROTO_MPTCP (RFC 8684), which Python 3.11 does not name: TCP, to whoever uses the socket.
+#: IPPROTO_MPTCP (RFC 8684), which Python 3.11 does not name: TCP, to the user of the socket.
 _MPTCP = 262
 
 #: By type: the protocols that are served. 0 is a UNIX socket's.

@@ -46,7 +46,7 @@ from echosvc.transports.screening import Refusal, Screen
 __all__ = ["RECEIVE_QUEUE_FULL", "DatagramPort", "IUndeliverable"]
 
 RECEIVE_QUEUE_FULL = "receive-queue-full"
-"""The kernel has dropped it: more waited to be read than there is room for."""
+"""The kernel has dropped it: more waited to be read than there is room for, or the source was forged (`own_source.py`)."""
 
 _RESOLVER_ERRORS = {
     getattr(socket, name): name
