@@ -240,7 +240,9 @@ class Options(usage.Options):
         if not equals or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise InvalidOption("--listen", text, "must be NAME=ENDPOINT, for example echo=tcp:8080")
         found = (
-            None if rest.startswith(("unix:", "unixgram:")) else re.fullmatch(r"([\w.]+:[\w.]+)@(.+)", rest)
+            None
+            if rest.lower().startswith(("unix:", "unixgram:"))
+            else re.fullmatch(r"([\w.]+:[\w.]+)@(.+)", rest)
         )
         protocol, description = found.groups() if found else (name, rest)
         try:

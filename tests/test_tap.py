@@ -193,6 +193,7 @@ class ListenTests(OptionsCase):
             ("unix:@echo", UnixSocket("unix", "@echo")),
             ("unixgram:/run/a@b:mode=600", UnixSocket("unixgram", "/run/a@b", 0o600)),
             ("unix:foo@bar", UnixSocket("unix", "foo@bar")),
+            ("UNIX:foo@bar", UnixSocket("unix", "foo@bar")),
             ("systemd:name=echo", Inherited(name="echo")),
             ("tcp6:8080", Foreign("tcp6:8080")),
         ):

@@ -136,7 +136,7 @@ def _traffic(listeners: Sequence[tuple[list[str], ListenerSnapshot]]) -> Iterabl
     )
     kernel = CounterMetricFamily(
         "echosvc_kernel_drops",
-        "Datagrams that the kernel has dropped because the receive buffer was full.",
+        "Datagrams that the kernel has dropped: the receive buffer was full, or the source was forged.",
         labels=_LISTENER,
     )
     for labels, each in listeners:

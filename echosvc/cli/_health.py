@@ -77,7 +77,7 @@ class HealthOptions(Options):
 
 def _without_files(listener: str) -> str:
     """Let TLS be asked for as ``tls:8443``: a client needs none of the files that an endpoint has to name."""
-    if re.match(r"[^=]+=(haproxy:)?tls:", listener) and not re.search(r":(cert|certdir)=", listener):
+    if re.match(r"[^=]+=(?i:(haproxy:)?tls):", listener) and not re.search(r":(cert|certdir)=", listener):
         return f"{listener}:certdir=-"
     return listener
 

@@ -57,8 +57,8 @@ class Target:
             InvalidTarget: The text is none of these; the error says what would be.
         """
         said, colon, rest = text.partition(":")
-        if colon and said in {"tcp", "udp"}:
-            kind = cast("Kind", said)
+        if colon and said.lower() in {"tcp", "udp"}:
+            kind = cast("Kind", said.lower())
         else:
             rest = text
         if (shape := _SHAPE.fullmatch(rest)) is None:

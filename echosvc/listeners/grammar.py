@@ -2,7 +2,8 @@ r"""Endpoints as text: ``tcp:8080``, ``udp:8080:interface=[::1]``, ``unix:/run/e
 
 The grammar is Twisted's (parts between colons; ``\`` before a colon, an equals sign or itself makes it ordinary), and
 brackets make everything between them ordinary, too, so that an IPv6 address can be written as it is everywhere else.
-What is not ours is left to Twisted's own parser; only its TLS is refused, which loses what ours does not.
+A kind means the same in any case, as it does to Twisted. What is not ours is left to Twisted's own parser; only its TLS
+is refused, which loses what ours does not.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ __all__ = [
 #: Who is believed behind ``haproxy:`` if no networks are named: a proxy on this machine.
 _THIS_MACHINE = ("127.0.0.0/8", "::1/128")
 
+_EXAMPLE = "an endpoint is KIND:ARGUMENTS, such as tcp:8080"
+
+#: Nothing that Twisted would unescape, or take for a named part before the kind: it would find another kind than we do.
+_PLAIN_KIND = re.compile(r"[a-z0-9_.+-]*")
+
 #: UNIX socket addresses have room for 108 bytes, the last of which is a NUL (unix(7)).
 _PATH_LIMIT = 107
 
@@ -73,9 +79,10 @@ def parse_endpoint(text: str) -> Endpoint:
     Raises:
         ValueError: It cannot be understood; the message says what is wrong and what would be right.
     """
-    kind, _, rest = text.partition(":")
+    kind, colon, rest = text.partition(":")
+    kind = kind.lower()
     if kind == "haproxy":
-        if rest.partition(":")[0] in ("", "haproxy", "udp", "unixgram"):
+        if rest.partition(":")[0].lower() in ("", "haproxy", "udp", "unixgram"):
             raise ValueError("haproxy: goes before a stream endpoint, such as tcp or unix")
         inner = parse_endpoint(rest)
         if inner.proxy is not None:
@@ -89,7 +96,9 @@ def parse_endpoint(text: str) -> Endpoint:
         return _KINDS[kind](_Parts(kind, rest))
     if kind in _KINDS:
         raise ValueError(f"{kind}: {_FORMS[kind]}")
-    return Endpoint(place=_foreign(text, kind))
+    if not _PLAIN_KIND.fullmatch(kind):
+        raise ValueError(f"endpoint {text!r}: {_EXAMPLE}")
+    return Endpoint(place=_foreign(f"{kind}{colon}{rest}", kind))
 
 
 def format_endpoint(place: Place) -> str:
@@ -353,7 +362,7 @@ def _foreign(text: str, kind: str) -> Foreign:
     except Exception as problem:  # noqa: BLE001  # whatever a plugin of Twisted raises
         near = difflib.get_close_matches(kind, [*_KINDS, "haproxy"], 1)
         if not text.strip() or ":" not in text:
-            hint = "an endpoint is KIND:ARGUMENTS, such as tcp:8080"
+            hint = _EXAMPLE
         elif near and "Unknown endpoint type" in str(problem):
             hint = f"did you mean {near[0]}:?"
         elif "[" in text:

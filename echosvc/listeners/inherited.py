@@ -11,6 +11,7 @@ import socket
 import sys
 
 from echosvc.errors import ListenError
+from echosvc.listeners.adopted import set_options, unsuitable
 from echosvc.listeners.settings import Inherited
 
 __all__ = ["adopt", "remember"]
@@ -70,7 +71,7 @@ def adopt(place: Inherited, origin: str, taken: dict[int, str]) -> list[socket.s
         Copies, so that closing one closes nothing for the service manager, nor for a second try.
 
     Raises:
-        ListenError: There is none, or it cannot be served, or somebody else has taken it: a socket can have a name
+        ListenError: There is none, or it cannot be served, or another listener has taken it: a socket can have a name
             and a number, and two who accept from it would each get a part of the clients.
     """
     remember()
@@ -114,15 +115,16 @@ def _adopt(descriptor: int, origin: str, which: str) -> socket.socket:
         raise ListenError(
             origin, which, f"descriptor {descriptor} is no socket ({problem.strerror})"
         ) from None
-    stream = sock.type == socket.SOCK_STREAM
-    problem_text = None
     if sock.family not in _FAMILIES or sock.type not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        problem_text = f"a socket of family {_name(sock.family)} and type {_name(sock.type)} cannot be served"
-    elif stream and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        problem_text = "it is a connection, not a listening socket; the socket unit needs Accept=no"
+        problem_text: str | None = (
+            f"a socket of family {_name(sock.family)} and type {_name(sock.type)} cannot be served"
+        )
+    else:
+        problem_text = unsuitable(sock)
     if problem_text is not None:
         sock.close()
         raise ListenError(origin, which, problem_text)
+    set_options(sock)
     return sock
 
 

@@ -8,22 +8,28 @@ from math import inf
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from echosvc.admission import AccessList, DatagramScreen, Door, Gate, Screens
+from echosvc.listeners.adopted import set_connection_options
 from echosvc.listeners.layers import Layers
-from echosvc.listeners.settings import ListenerSettings
+from echosvc.listeners.settings import Inherited, ListenerSettings
 from echosvc.listeners.sockets import Opened, set_receive_buffer, where
 from echosvc.observe import ConnectionLog, ListenerSnapshot
 from echosvc.protocols import WireProtocol
 from echosvc.transports import DatagramPort, StreamPort, UnixStreamPort
 from echosvc.transports.datagram import RECEIVE_QUEUE_FULL
+from echosvc.transports.own_source import OwnSource
 from echosvc.transports.pace import Pace, PacedStreamPort, PacedUnixStreamPort
 
 __all__ = ["Listener", "describe"]
 
 
 _log = Logger(namespace="echosvc")
+
+#: Seconds between two looks at which addresses this host has.
+ADDRESSES_SECONDS = 1.0
 
 _Port: TypeAlias = StreamPort | DatagramPort
 
@@ -59,6 +65,8 @@ class Listener:
         self._screen: DatagramScreen | None = None
         self._served: _Port | None = None
         self._end_log: ConnectionLog | None = None
+        self._own_source: OwnSource | None = None
+        self._refreshing: LoopingCall | None = None
         self.port: int | None = None if opened.sock.family == socket.AF_UNIX else opened.sock.getsockname()[1]
         self.is_datagram = opened.sock.type == socket.SOCK_DGRAM
         self.udp_port = self.port if self.is_datagram else None
@@ -93,6 +101,7 @@ class Listener:
         protocol = self.wire.make_datagram(self.settings.options)
         if self.port is None:
             return DatagramPort(self._sock, protocol, reactor)
+        self._watch_addresses(reactor)
         amplifies = self.wire.amplifies
         self._screen = screens.screen(
             self.settings.screen,
@@ -100,6 +109,22 @@ class Listener:
             answer_rate=self.settings.answer_rate if amplifies else None,
         )
         return DatagramPort(self._sock, protocol, reactor, screen=self._screen, coalesce=not amplifies)
+
+    def _watch_addresses(self, reactor: Any) -> None:
+        self._own_source = OwnSource(self._sock, inherited=isinstance(self.settings.place, Inherited))
+        self._refreshing = LoopingCall(self._refresh_addresses, self._own_source)
+        self._refreshing.clock = reactor
+        self._refreshing.start(ADDRESSES_SECONDS, now=False)
+
+    def _refresh_addresses(self, own_source: OwnSource) -> None:
+        before = own_source.problem
+        own_source.refresh()
+        if own_source.problem not in (None, before):
+            _log.warn("{where}: {problem}", where=self.where, problem=_not_recognised(own_source.problem))
+
+    def _stop_watching_addresses(self) -> None:
+        if self._refreshing is not None and self._refreshing.running:
+            self._refreshing.stop()
 
     def _serve_streams(self, reactor: Any, gate: Gate) -> _Port:
         self._door = gate.door(self.settings.door, self._access, trusts=self._layers.trusts)
@@ -110,6 +135,8 @@ class Listener:
         if each or total:
             kind = PacedUnixStreamPort if self.port is None else PacedStreamPort
             limits["pace"] = Pace(each or inf, total or inf, reactor)
+        if isinstance(self.settings.place, Inherited) and self.port is not None:
+            limits["prepare"] = set_connection_options
         port: StreamPort = kind(self._sock, factory, reactor, **limits)
         return port
 
@@ -127,6 +154,7 @@ class Listener:
         Returns:
             Fires when it is closed. Connections that were accepted live on.
         """
+        self._stop_watching_addresses()
         if self._opened.file is not None and (problem := self._opened.file.remove()):
             _log.warn("{problem}", problem=problem)
         if self._served is None:
@@ -154,7 +182,8 @@ class Listener:
         sock = self._sock.dup()
         try:
             if not self.is_datagram:
-                sock.listen(settings.backlog)
+                if not isinstance(settings.place, Inherited):
+                    sock.listen(settings.backlog)
             elif self.port is not None:
                 set_receive_buffer(sock, settings.receive_buffer)
             return Listener(wire, Opened(settings, sock, self._opened.file), layers)
@@ -164,6 +193,7 @@ class Listener:
 
     def retire(self) -> None:
         """Serve the socket no longer, which its successor serves now. Connections that were accepted live on."""
+        self._stop_watching_addresses()
         if self._served is None:
             self._sock.close()
         elif self._served.connected:
@@ -272,7 +302,13 @@ class Listener:
                     f"receive buffer is {granted} bytes, not {asked}: more is lost in a burst; "
                     f"`sysctl -w net.core.rmem_max={asked}` allows it"
                 )
+        if self._own_source is not None and self._own_source.problem is not None:
+            found.append(_not_recognised(self._own_source.problem))
         return found
+
+
+def _not_recognised(problem: str | None) -> str:
+    return f"datagrams that another host forges in the name of an IPv6 address of this one are not recognised: {problem}"
 
 
 def describe(wire: WireProtocol, settings: ListenerSettings) -> str:

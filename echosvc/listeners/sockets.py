@@ -15,6 +15,7 @@ from echosvc.listeners.settings import Foreign, Inherited, Internet, ListenerSet
 from echosvc.listeners.unix_sockets import SocketFile, open_unix_socket, show_path
 from echosvc.transports import display
 from echosvc.transports.linux import LINUX, SO_RCVBUFFORCE
+from echosvc.transports.own_source import OwnSource
 
 __all__ = ["Opened", "explain", "open_all", "open_beside", "open_socket", "set_receive_buffer", "where"]
 
@@ -97,6 +98,7 @@ def _adopt(listener: ListenerSettings, place: Inherited, taken: dict[int, str]) 
     for sock in sockets:
         if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX:
             set_receive_buffer(sock, listener.receive_buffer)
+            OwnSource(sock, inherited=True)
     return [Opened(listener, sock) for sock in sockets]
 
 
@@ -185,6 +187,7 @@ def open_beside(listener: ListenerSettings, sock: socket.socket) -> socket.socke
             another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             set_receive_buffer(another, listener.receive_buffer)
+            OwnSource(another, inherited=False)
         another.bind(sock.getsockname())
         if sock.type == socket.SOCK_STREAM:
             another.listen(listener.backlog)
@@ -236,6 +239,7 @@ def _open(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             set_receive_buffer(sock, listener.receive_buffer)
+            OwnSource(sock, inherited=False)  # before anything can arrive
         sock.bind(_resolve(family, host, port))
         if stream:
             sock.listen(listener.backlog)

@@ -25,7 +25,7 @@ def admin_settings(text: str, origin: str) -> ListenerSettings:
     Raises:
         ValueError: It is no such endpoint; the message says what would be right.
     """
-    if found := re.fullmatch(r"tcp:(\[[^\]]+\]|[0-9.]+\.[0-9]+):([0-9]+)((?::.*)?)", text):
+    if found := re.fullmatch(r"(?i:tcp):(\[[^\]]+\]|[0-9.]+\.[0-9]+):([0-9]+)((?::.*)?)", text):
         address, port, rest = found.groups()
         text = f"tcp:{port}:interface={address}{rest}"
     endpoint = parse_endpoint(text)

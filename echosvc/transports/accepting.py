@@ -1,4 +1,4 @@
-"""What is done when a connection cannot be accepted.
+"""Accepting connections: which options they have, and what is done when one cannot be accepted.
 
 accept(2) fails in three ways, and each has its own answer:
 
@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 
-__all__ = ["REST", "SPARE", "SpareDescriptor", "is_of_one_connection", "reason"]
+__all__ = ["REST", "SPARE", "SpareDescriptor", "is_of_one_connection", "reason", "set_options"]
 
 #: Seconds for which a port accepts nobody when the system cannot.
 REST = 0.1
@@ -41,6 +42,12 @@ _OF_ONE_CONNECTION = frozenset(
     )
     if hasattr(errno, name)  # ENONET is Linux' own
 )
+
+
+def set_options(sock: socket.socket) -> None:
+    """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes. Connections inherit both (tcp(7))."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def is_of_one_connection(problem: OSError) -> bool:

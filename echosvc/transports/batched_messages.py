@@ -26,7 +26,7 @@ from echosvc.transports.linux import (
     pack_control,
     reply_control,
 )
-from echosvc.transports.messages import BATCH, Messages, PlainMessages, Unsent, send
+from echosvc.transports.messages import BATCH, CUT, Messages, PlainMessages, Unsent, send
 from echosvc.transports.mmsg import DATA, ENVELOPE, NAME_ROOM, Answer, Tables, can_batch
 from echosvc.transports.peer import Peer, sockaddr_from
 from echosvc.transports.screening import Arrival
@@ -86,7 +86,7 @@ class BatchedMessages(Messages):
             self.refused = self._refused(tails, count)
         flags = tables.flags(count)
         if flags.count(0) != count:
-            cut = (index for index, flag in enumerate(flags) if flag & socket.MSG_TRUNC)
+            cut = (index for index, flag in enumerate(flags) if flag & CUT)
             self.refused = {**self.refused, **dict.fromkeys(cut, "truncated")}
         return count
 

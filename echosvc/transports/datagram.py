@@ -46,7 +46,7 @@ from echosvc.transports.screening import Refusal, Screen
 __all__ = ["RECEIVE_QUEUE_FULL", "DatagramPort", "IUndeliverable"]
 
 RECEIVE_QUEUE_FULL = "receive-queue-full"
-"""The kernel has dropped it: more waited to be read than there is room for."""
+"""The kernel has dropped it: more waited to be read than there is room for, or the source was forged (`own_source.py`)."""
 
 _RESOLVER_ERRORS = {
     getattr(socket, name): name
@@ -277,13 +277,15 @@ class DatagramPort(udp.Port):
             self._call(self.protocol.connectionRefused)
 
     def _drain_error_queue(self) -> bool:
-        """Tell the protocol of queued errors, up to `BATCH`; say whether there was one.
+        """Tell the protocol of queued errors, up to `BATCH`; return whether there was one.
+
+        Also where none were asked for: what other options of the socket queue would keep it ready for ever.
 
         No more, because a protocol may send again and be refused again at once. The reactor comes back for the
         rest: a socket with errors in its queue is ready for reading.
         """
         found = False
-        for _ in range(BATCH if self._report_errors else 0):
+        for _ in range(0 if self._is_unix else BATCH):  # a UNIX socket has none, and would give a datagram
             if not self.connected:
                 break
             try:

@@ -16,7 +16,7 @@ from echosvc.transports.linux import destination, reply_control
 from echosvc.transports.peer import Peer, Source, source_of
 from echosvc.transports.screening import Arrival
 
-__all__ = ["BATCH", "CONTROL_ROOM", "MAX_DATAGRAM", "Messages", "PlainMessages", "Unsent"]
+__all__ = ["BATCH", "CONTROL_ROOM", "CUT", "MAX_DATAGRAM", "Messages", "PlainMessages", "Unsent"]
 
 #: Messages taken at once. Counted in messages, because an empty datagram has no bytes: a flood of them
 #: stopped stock Twisted's timers and TCP for as long as it lasted (3.5 s seen).
@@ -31,6 +31,9 @@ _MAX_UNIX_DATAGRAM = 256 * 1024
 #: Room for a PKTINFO or an extended error with the address of who sent it, for either family.
 CONTROL_ROOM = socket.CMSG_SPACE(256)
 
+#: A part of the datagram is missing, or of what came beside it: then perhaps where it was sent to.
+CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
+
 Unsent: TypeAlias = tuple[int, int]
 """A datagram that the kernel has refused to send: how long it was, and the errno."""
 
@@ -43,7 +46,7 @@ class Messages(abc.ABC):
 
     Attributes:
         lengths: Bytes in each message.
-        refused: The messages that nobody may see, and why: ``truncated`` if the system has kept only a part,
+        refused: The messages that nobody may see, and why: ``truncated`` if the system has kept only a part (of it, or of what says where it was sent to),
             ``destination-broadcast`` and ``destination-multicast`` if it was sent to many.
         coalesced: The size of the datagrams in each message that holds several; the last may be shorter.
         tries: How often a datagram is sent before that is a failure. 2 if the socket reports errors: the next
@@ -163,7 +166,7 @@ class PlainMessages(Messages):
                     raise
                 self._problem = trouble
                 break
-            if flags & socket.MSG_TRUNC:
+            if flags & (socket.MSG_TRUNC if self._is_unix else CUT):
                 refused[len(received)] = "truncated"
             received.append((bytearray(data), source_of(sockaddr, reply_control(ancillary))))
             destinations.append(destination(ancillary))

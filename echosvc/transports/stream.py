@@ -16,6 +16,7 @@ import struct
 import sys
 import termios
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
@@ -25,7 +26,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reason
+from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reason, set_options
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
 from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
@@ -198,7 +199,7 @@ class StreamTransport(PatientConnection, tcp.Server):
         if isinstance(server, StreamPort):
             self.stall_timeout, self.aborts, self.accepted_by = server.stall_timeout, server.aborts, server
         else:
-            _set_options(sock)
+            set_options(sock)
             self._shouldShutdown = True  # made elsewhere, where a copy may be open
         self._be_direct()
 
@@ -227,6 +228,7 @@ class StreamPort(tcp.Port):
         reactor: Watches the socket.
         stall_timeout: Seconds after which a connection is aborted whose peer takes nothing of what waits.
         door: Decides who may come in; None for everybody.
+        prepare: Called with each socket that is accepted; None if it has all its options from the listener.
 
     Attributes:
         aborts: How many connections were aborted (``stall-timeout``) or could not be accepted (``accept-EMFILE``), by reason.
@@ -253,6 +255,7 @@ class StreamPort(tcp.Port):
         *,
         stall_timeout: float,
         door: Door | None = None,
+        prepare: Callable[[socket.socket], None] | None = None,
     ) -> None:
         super().__init__(0, factory, reactor=reactor)
         sock.setblocking(False)
@@ -263,6 +266,7 @@ class StreamPort(tcp.Port):
         self._factory = factory
         self.stall_timeout = stall_timeout
         self.door = door
+        self._prepare_accepted = prepare
         self.aborts: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         self.bytes_in = self.bytes_out = 0
@@ -287,7 +291,7 @@ class StreamPort(tcp.Port):
         self.startReading()
 
     def _prepare(self, sock: socket.socket) -> None:
-        _set_options(sock)
+        set_options(sock)
 
     def doRead(self) -> None:
         """Accept whoever waits, as many as came last time and some more, as Twisted's own port does."""
@@ -314,6 +318,8 @@ class StreamPort(tcp.Port):
     def _welcome(self, sock: socket.socket, address: SockAddr) -> None:
         """Connect an accepted socket with a protocol. What the protocol raises ends its connection, and no other."""
         transport = ticket = None
+        if self._prepare_accepted is not None:
+            self._prepare_accepted(sock)
         try:
             peer = self._buildAddr(address)
             if self.door is not None and (ticket := self.door.admit(peer)) is None:
@@ -392,9 +398,3 @@ class StreamPort(tcp.Port):
 
     def _logConnectionLostMsg(self) -> None:
         """Say nothing: the service's own line says what stopped."""
-
-
-def _set_options(sock: socket.socket) -> None:
-    """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes. Connections inherit both (tcp(7))."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -149,7 +149,7 @@ class OptionTests(SynchronousTestCase):
     def test_endpoints(self) -> None:
         """Echo, or what is named before; TLS without its files."""
         asked = self.understood(
-            "tcp:7", "time=udp:37", "unix:/run/a\\=b", "echo=tls:8443", "echo=haproxy:tls:8444"
+            "tcp:7", "time=udp:37", "unix:/run/a\\=b", "echo=tls:8443", "echo=HAProxy:TLS:8444"
         )
         found = [(each.protocol, each.place, each.tls is not None) for each in asked.settings.listeners]
 

@@ -23,6 +23,7 @@ class UnderstoodTests(SynchronousTestCase):
     def test_udp(self) -> None:
         """A prefix udp: makes it a UDP target."""
         self.assertEqual(Target("udp", "192.0.2.1", 7), Target.parse("udp:192.0.2.1:7"))
+        self.assertEqual(Target("udp", "192.0.2.1", 7), Target.parse("UDP:192.0.2.1:7"))
 
     def test_ipv6(self) -> None:
         """An IPv6 address stands in brackets, with or without a prefix, and may have a scope."""

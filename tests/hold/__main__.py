@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from tests.hold import (
     admin,
+    adopted,
     clocks,
     crowd,
     daemon_contract,
@@ -36,6 +37,7 @@ from tests.hold import (
     listeners,
     logs,
     overload,
+    own_source,
     planted,
     proxied,
     readme,
@@ -84,10 +86,12 @@ FAMILIES = (
     image,
     foreign,
     listeners,
+    adopted,
     health,
     proxied,
     scaling,
     link,
+    own_source,
     fragments,
     readme,
     reloads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from ipaddress import ip_network
 
@@ -132,6 +133,27 @@ class MeaningTests(SynchronousTestCase):
         self.means("haproxy:unix:/x:proxy=", Endpoint(place=UnixSocket("unix", "/x"), proxy=()))
         self.means("haproxy:systemd:index=1", Endpoint(place=Inherited(index=1), proxy=THIS_MACHINE))
         self.means("haproxy:tcp6:80", Endpoint(place=Foreign("tcp6:80"), proxy=THIS_MACHINE))
+
+    def test_a_kind_in_capitals(self) -> None:
+        """A kind means the same in every case: capitals never choose a parser of Twisted's own."""
+        for text in (
+            "tcp:80:interface=127.0.0.1",
+            "udp:7",
+            "unix:/Run/X:mode=600",
+            "unixgram:/D",
+            "tls:22500:cert=C.pem:key=K.pem",
+            "systemd:name=Echo",
+            "haproxy:tcp:80",
+            "haproxy:tls:1:certdir=D:proxy=10.0.0.0/8",
+            "haproxy:unix:/X",
+            "haproxy:systemd:index=1",
+            "tcp6:80",
+            "haproxy:tcp6:80",
+        ):
+            kinds = re.match("(?:haproxy:)?[a-z0-9]+:", text)
+            assert kinds is not None
+            for kind in (kinds[0].upper(), kinds[0].title()):
+                self.means(text.replace(kinds[0], kind, 1), parse_endpoint(text))
 
     def test_what_twisted_knows(self) -> None:
         """Any other stream endpoint of Twisted's, as it is."""
@@ -357,14 +379,20 @@ class RefusalTests(SynchronousTestCase):
 
     def test_haproxy_before_what_is_no_stream(self) -> None:
         """There is no header in datagrams."""
-        for inner in ("udp:1", "unixgram:/x"):
+        for inner in ("udp:1", "unixgram:/x", "UDP:1", "Unixgram:/x"):
             error = self.assertRaises(ValueError, parse_endpoint, f"haproxy:{inner}")
 
             self.assertEqual("haproxy: goes before a stream endpoint, such as tcp or unix", str(error))
 
     def test_haproxy_before_nothing_or_itself(self) -> None:
         """However often."""
-        for text in ("haproxy", "haproxy:", "haproxy:haproxy:tcp:1", "haproxy:" * 5000):
+        for text in (
+            "haproxy",
+            "haproxy:",
+            "haproxy:haproxy:tcp:1",
+            "haproxy:HAProxy:tcp:1",
+            "haproxy:" * 5000,
+        ):
             self.says(text, "haproxy: goes before a stream endpoint, such as tcp or unix")
 
     def test_haproxy_before_a_mistake(self) -> None:
@@ -394,6 +422,19 @@ class RefusalTests(SynchronousTestCase):
             str(far),
         )
 
+    def test_a_kind_that_only_twisted_would_read_as_one_of_ours(self) -> None:
+        """Twisted unescapes a kind and takes the first part without a name for it; here that is no endpoint."""
+        for text in (
+            "h\\aproxy:tcp:80",
+            "\\TLS:22500:cert=c:key=k",
+            "x=y:haproxy:tcp:80",
+            "privateKey=k.pem:ssl:443",
+            "interface=127.0.0.1:tcp:80",
+            "haproxy:x=y:haproxy:tcp:80",
+            "haproxy:\\haproxy:tcp:80",
+        ):
+            self.says(text, "an endpoint is KIND:ARGUMENTS, such as tcp:8080")
+
     def test_what_twisted_refuses(self) -> None:
         """Whatever it, or a plugin of it, raises is put into the line."""
         self.says("tcp6:x", "endpoint 'tcp6:x': there are ", "(ValueError: invalid literal")
@@ -409,6 +450,8 @@ class RefusalTests(SynchronousTestCase):
             ("haproxy:ssl:443", "tls:443:cert=FILE:key=FILE"),
             ("ssl:443:[", "tls:PORT:cert=FILE:key=FILE"),
             ("ssl", "tls:PORT:cert=FILE:key=FILE"),
+            ("SSL:443:privateKey=k", "tls:443:cert=k:key=k"),
+            ("HAProxy:Ssl:443", "tls:443:cert=FILE:key=FILE"),
         ):
             self.says(text, f"when a client half-closes; use {better}, which loses nothing")
 

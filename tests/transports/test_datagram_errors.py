@@ -90,6 +90,17 @@ class ErrorQueueTests(_Case):
         with self.assertRaises(BlockingIOError):
             port.socket.recvmsg(100, 100, socket.MSG_ERRQUEUE)
 
+    def test_errors_that_were_not_asked_for(self) -> None:
+        """An option of the socket may queue them all the same; they are taken out, or the reactor would spin."""
+        for tell in (self.by_reading, self.by_error_event):
+            port = self.open_port(DatagramProtocol())
+            port.socket.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR
+            port.write(b"anyone?", ("127.0.0.1", self.closed_port()))
+            tell(port)
+
+            with self.assertRaises(BlockingIOError):
+                port.socket.recvmsg(100, 100, socket.MSG_ERRQUEUE)
+
     def test_what_is_no_error_is_passed_over(self) -> None:
         """A queue may have other messages, such as time stamps, if somebody has asked for them."""
         recorder = Recorder()

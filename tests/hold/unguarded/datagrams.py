@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from echosvc.admission import rate, rules, screen
-from echosvc.transports import datagram, destinations, linux, mmsg
+from echosvc.transports import datagram, destinations, linux, mmsg, own_source
 from tests.hold.unguarded.registry import guard_of, replace
 
 
@@ -82,3 +82,9 @@ def _bear_what_cannot_be_sent() -> None:
         raise OSError(number, f"{doing}: {os.strerror(number)}", errno.errorcode.get(number))
 
     replace(datagram.DatagramPort, "_failed", fail)
+
+
+@guard_of("OWN")
+def _know_the_device() -> None:
+    """What is sent in the host's own name comes in through its loopback device."""
+    replace(own_source, "_attach", lambda sock, code: None)

@@ -11,8 +11,9 @@ from typing import Any
 from echosvc import tap
 from echosvc.admin import server
 from echosvc.admission import gate
-from echosvc.listeners import unix_sockets
+from echosvc.listeners import inherited, listener, unix_sockets
 from echosvc.observe import flood, log_guard
+from echosvc.transports.datagram import DatagramPort
 from echosvc.transports.stream import StreamPort
 from tests.hold.unguarded.datagrams import _bear_what_cannot_be_sent
 from tests.hold.unguarded.registry import guard_of, replace
@@ -75,3 +76,11 @@ def _look_at_the_host() -> None:
 def _bind_with_a_mode() -> None:
     """A socket file has the rights that its endpoint says."""
     replace(unix_sockets, "_umask", lambda mask: contextlib.nullcontext(os.umask(0)))
+
+
+@guard_of("ADOPTED")
+def _set_options() -> None:
+    """Options that an adopted socket brings along are set as on one of our own."""
+    replace(inherited, "set_options", lambda sock: None)
+    replace(listener, "set_connection_options", lambda sock: None)
+    replace(DatagramPort, "_drain_error_queue", lambda port: False)
