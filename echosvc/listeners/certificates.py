@@ -54,11 +54,11 @@ class _Loaded:
     by_name: Mapping[str, ssl.SSLContext]
     unused: Sequence[str]
 
-    def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        """Show a client the certificate of the host that it names, exactly or by a wildcard. Called by `ssl`."""
+    def choose(self, name: str | None) -> ssl.SSLContext:
+        """Return what shows the certificate of a host, exactly or by a wildcard."""
         name = (name or "").lower()
         wildcard = "*." + name.partition(".")[2]
-        tls.context = self.by_name.get(name) or self.by_name.get(wildcard) or self.default
+        return self.by_name.get(name) or self.by_name.get(wildcard) or self.default
 
 
 class Certificates:
@@ -105,14 +105,25 @@ class Certificates:
         self._use(self._load())
 
     def context(self) -> ssl.SSLContext:
-        """Return what a new connection on our side begins from. It is shown its certificate when its server name is known.
+        """Return what a new connection on our side begins from. It has no certificate: see `context_for`.
 
-        Tickets and sessions belong to this context, certificates to those that its `sni_callback` chooses: so its keys for
-        tickets can be changed from time to time without a file being read.
+        Tickets and sessions belong to this context, certificates to others: so its keys for tickets can be changed from time
+        to time without a file being read.
         """
         if self._clock() >= self._front_ends or self._front.session_stats()["number"] > SESSIONS:
             self._use(self._loaded)
         return self._front
+
+    def context_for(self, server_name: str | None) -> ssl.SSLContext:
+        """Return what a connection is to be switched to before its handshake: what has the certificate for a host.
+
+        The connection has to know the name by itself. The ``sni_callback`` of `ssl` is no way to it: a name that is not ASCII
+        never reaches it, and Python writes a traceback to standard error for each.
+
+        Args:
+            server_name: What the client names (SNI, RFC 6066 section 3); None if it names no host.
+        """
+        return self._loaded.choose(server_name)
 
     def reload(self) -> None:
         """Read everything again. Connections that begin from now on are shown what was read, others keep what they have.
@@ -149,7 +160,6 @@ class Certificates:
     def _use(self, loaded: _Loaded) -> None:
         """Begin connections from what was loaded, with new keys for tickets."""
         front = self._blank(loaded.client_cas)
-        front.sni_callback = loaded.choose
         self._loaded, self._front = loaded, front
         self._front_ends = self._clock() + TICKET_LIFE
 

@@ -59,7 +59,11 @@ class Layers:
             from echosvc.transports.tls_handshake import HandshakeSettings  # noqa: PLC0415  # likewise
 
             required = [name.encode() for name in self._certificates.alpn if self._certificates.alpn_required]
-            handshakes = HandshakeSettings(context=self._certificates.context, required=required)
+            handshakes = HandshakeSettings(
+                context=self._certificates.context,
+                context_for=self._certificates.context_for,
+                required=required,
+            )
             factory = TLSFactory(factory, handshakes, clock, refused=self.refused)
         if self._proxy is not None:
             factory = ProxyFactory(factory, self._proxy, clock, refused=self.refused)

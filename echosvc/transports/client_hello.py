@@ -31,7 +31,8 @@ class ClientHello:
     """What a client asks for in its first message.
 
     Attributes:
-        server_name: The host that it wants to reach (RFC 6066 section 3), in lower case; None if it names none.
+        server_name: The host that it wants to reach (RFC 6066 section 3), in lower case; None if it names none, or one
+            that is not ASCII.
         protocols: What it offers to speak (ALPN, RFC 7301), the dearest first.
     """
 
@@ -89,7 +90,7 @@ class HelloGatherer:
         """Return what the message asks for; of one that makes no sense, nothing."""
         try:
             return _parsed(bytes(self._message))
-        except (IndexError, ValueError):
+        except IndexError:
             return ClientHello()
 
 
@@ -98,7 +99,6 @@ def _parsed(message: bytes) -> ClientHello:
 
     Raises:
         IndexError: It is cut short.
-        ValueError: A name is no text.
     """
     at = MESSAGE_HEADER + 2 + 32  # version, random
     at += 1 + message[at]  # session
@@ -109,7 +109,8 @@ def _parsed(message: bytes) -> ClientHello:
     for kind, body in _extensions(message[at + 2 :]):
         if kind == _SERVER_NAME and body[2:3] == b"\0":
             length = int.from_bytes(body[3:5])
-            name = body[5 : 5 + length].decode("ascii").lower()
+            host = body[5 : 5 + length]
+            name = host.decode("ascii").lower() if host.isascii() else None
         elif kind == _ALPN:
             protocols = tuple(_names(body[2:]))
     return ClientHello(name, protocols)

@@ -47,12 +47,15 @@ class HandshakeSettings:
 
     Attributes:
         context: Tells what a session begins from, for each client whose first message has come.
+        context_for: Tells which context has the certificate for the host that the client names, or for one that names none.
+            None: the one that the session begins from.
         required: Protocols of which a client that offers any must offer one (ALPN); none for any.
         timeout: Seconds that a handshake may take, from when the connection is accepted.
         unfinished: Where those are known that are not done; by default one for the process.
     """
 
     context: Callable[[], ssl.SSLContext]
+    context_for: Callable[[str | None], ssl.SSLContext] | None = None
     required: Sequence[bytes] = ()
     timeout: float = 10.0
     unfinished: Handshakes = _HANDSHAKES
@@ -127,6 +130,8 @@ class Handshake:
             raise Refusal(FAILED, _ALERT + _NO_APPLICATION_PROTOCOL)
         self._settings.unfinished.add(self, self._source())
         self.session = Session(self._settings.context(), self._send)
+        if self._settings.context_for is not None:
+            self.session.tls.context = self._settings.context_for(self.hello.server_name)
         return bytes(gatherer.data)
 
     def _source(self) -> object:

@@ -51,6 +51,9 @@ class FakeCertificates:
     def context(self) -> None:
         """Have none."""
 
+    def context_for(self, server_name: str | None) -> None:
+        """Have none."""
+
     def reload(self) -> None:
         """Count."""
         self.reloads += 1

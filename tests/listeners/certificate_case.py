@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from echosvc.errors import InvalidTLS
 from echosvc.listeners.certificates import Certificates
 from echosvc.listeners.settings import TLSSettings
+from echosvc.transports.client_hello import HelloGatherer
 from tests.certificates import Authority, Issued, folder_for
 from tests.transports.tls_peer import Client, client_context
 
@@ -23,24 +24,34 @@ class Server:
     """Our side of a connection, in memory.
 
     Args:
-        context: What it begins from.
+        certificates: What it begins from.
 
     Attributes:
         tls: The connection.
         error: What ended it; None if nothing did.
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._gatherer: HelloGatherer | None = HelloGatherer()
+        self.tls = certificates.context().wrap_bio(self._incoming, self._outgoing, server_side=True)
         self.error: ssl.SSLError | None = None
         self._step: Callable[[], Any] = self.tls.do_handshake
+
+    def take(self, data: bytes) -> None:
+        """Take what the client has sent; choose a certificate when its first message is there, as a connection does."""
+        self._incoming.write(data)
+        if data and self._gatherer is not None:
+            assert self._gatherer.feed(data)
+            self.tls.context = self._certificates.context_for(self._gatherer.hello().server_name)
+            self._gatherer = None
 
     def exchange(self, client: Client) -> None:
         """Carry bytes both ways until there are none."""
         for _ in range(5):
             client.take()
-            self._incoming.write(client.give())
+            self.take(client.give())
             if self.error is None:
                 try:
                     self._step()
@@ -115,7 +126,7 @@ class CertificateCase(SynchronousTestCase):
             if offered:
                 context.set_alpn_protocols(list(offered))
         client = Client(context, host, session)
-        server = Server(certificates.context())
+        server = Server(certificates)
         server.exchange(client)
         return client, server
 

@@ -193,6 +193,7 @@ class ListTests(ClientCACase):
             context.verify_flags |= flags
             certificates = self.read()
             self.patch(certificates, "context", lambda context=context: context)
+            self.patch(certificates, "context_for", lambda _, context=context: context)
             own = self.direct if len(contents) == 2 and not refused else self.client
             self.assertEqual(refused, self.refusal(certificates, own) is not None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -268,6 +269,41 @@ class NegotiationTests(CertificateCase):
         self.assertTrue(again.tls.session_reused)
 
 
+class StrangeNameTests(CertificateCase):
+    """A client may name whatever it likes."""
+
+    def test_a_name_that_is_not_ascii(self) -> None:
+        """It is treated as none, and nothing is written to standard error."""
+        said: list[Any] = []
+        self.patch(sys, "unraisablehook", said.append)
+        for version in VERSIONS:
+            client, server = Client(self.client_context(version)), Server(self.read())
+            client.take()
+            server.take(client.give().replace(b"localhost", b"loc\xffl\xfeost"))
+            server.exchange(client)
+            self.assertIsNotNone(client.error)  # it has sent something else than it believes
+        self.assertEqual([], said)
+
+    def test_a_second_message_with_another_name(self) -> None:
+        """A client that is asked to begin again (TLS 1.3) changes nothing by a name that is not ASCII."""
+        said: list[Any] = []
+        self.patch(sys, "unraisablehook", said.append)
+        context = self.client_context(ssl.TLSVersion.TLSv1_3)
+        certificates = self.read()
+        certificates.context().set_ecdh_curve("secp384r1")  # for which the client has sent no key yet
+        client, server = Client(context), Server(certificates)
+        client.take()
+        server.take(client.give())
+        self.assertRaises(ssl.SSLWantReadError, server.tls.do_handshake)
+        client.take(server._outgoing.read())
+        again = client.give()
+        self.assertIn(b"localhost", again)
+        server.take(again.replace(b"localhost", b"loc\xffl\xfeost"))
+        server.exchange(client)
+
+        self.assertEqual([], said)
+
+
 class ClientCertificateTests(CertificateCase):
     """Mutual TLS, whatever the server name."""
 
@@ -306,7 +342,9 @@ class ReloadTests(CertificateCase):
     def test_new_connections_are_shown_the_new_one(self) -> None:
         """Those that have begun keep what they have."""
         certificates = self.read()
-        client, server = Client(client_context(self.authority)), Server(certificates.context())
+        client, server = Client(client_context(self.authority)), Server(certificates)
+        client.take()
+        server.take(client.give())
         renewed = self.authority.issue("localhost")
         renewed.write(self.folder)
         certificates.reload()

@@ -26,15 +26,15 @@ class FakeTLSFactory:
     """Remembers what it is put around."""
 
     inner: Any
-    context: Any
+    handshakes: Any
     clock: Any
     refused: Counter[str] = attrs.field(kw_only=True)
-    required: list[bytes] = attrs.field(kw_only=True)
 
     @property
     def certificates(self) -> FakeCertificates:
         """Whose contexts it uses."""
-        found: FakeCertificates = self.context.__self__
+        found: FakeCertificates = self.handshakes.context.__self__
+        assert self.handshakes.context_for.__self__ is found
         return found
 
     def doStart(self) -> None:
@@ -85,7 +85,7 @@ class LayerTests(SynchronousTestCase):
         factory: Any = self.layers(tls=TLSSettings(cert_dir="d")).around(self.factory, self.clock)
 
         self.assertEqual(("echo",), factory.certificates.alpn)
-        self.assertEqual([], factory.required)
+        self.assertEqual([], factory.handshakes.required)
 
     def test_tls_requires_a_protocol_that_the_settings_name(self) -> None:
         """A client that offers only others is refused."""
@@ -93,7 +93,7 @@ class LayerTests(SynchronousTestCase):
             self.factory, self.clock
         )
 
-        self.assertEqual([b"a", b"b"], factory.required)
+        self.assertEqual([b"a", b"b"], factory.handshakes.required)
 
     def test_certificates_are_read_again(self) -> None:
         """Those that the factory has, so that connections to come are shown what was read."""

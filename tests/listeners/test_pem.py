@@ -40,6 +40,7 @@ context, to_client, to_server = ssl.create_default_context(cafile=sys.argv[3]), 
 context.load_cert_chain(sys.argv[1], sys.argv[2])
 client = context.wrap_bio(to_client, to_server, server_hostname="localhost")
 server = certificates.context().wrap_bio(to_server, to_client, server_side=True)
+server.context = certificates.context_for("localhost")
 done = set()
 for _ in range(4):
     for each in (client, server):

@@ -62,7 +62,11 @@ class SClientTests(CertificateCase):
         with accepted:
             accepted.settimeout(5)
             try:
-                with certificates.context().wrap_socket(accepted, server_side=True) as tls:
+                with certificates.context().wrap_socket(
+                    accepted, server_side=True, do_handshake_on_connect=False
+                ) as tls:
+                    tls.context = certificates.context_for("localhost")
+                    tls.do_handshake()
                     tls.sendall(greeting)
                     assert client.stdin is not None
                     client.stdin.write(typed + b"bye\n")

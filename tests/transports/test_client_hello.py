@@ -108,6 +108,12 @@ class ParsingTests(SynchronousTestCase):
         """Then there is neither."""
         self.assertEqual(self.hello_of(client_hello(None)), ClientHello())
 
+    def test_a_host_that_is_not_ascii(self) -> None:
+        """It is none (RFC 6066 section 3); what the client offers to speak is known all the same."""
+        hello = client_hello("localhost", ("h2",)).replace(b"localhost", b"loc\xffl\xfeost")
+
+        self.assertEqual(self.hello_of(hello), ClientHello(None, (b"h2",)))
+
     def test_one_that_makes_no_sense_asks_for_nothing(self) -> None:
         """Whatever is damaged in it: OpenSSL judges it, and nothing is raised here."""
         whole = client_hello("localhost", ("h2", "echo"))
