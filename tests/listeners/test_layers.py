@@ -34,7 +34,8 @@ class FakeTLSFactory:
     def certificates(self) -> FakeCertificates:
         """Whose contexts it uses."""
         found: FakeCertificates = self.handshakes.context.__self__
-        assert self.handshakes.context_for.__self__ is found
+        if self.handshakes.context_for.__self__ is not found:
+            raise AssertionError("the contexts are those of different certificates")
         return found
 
     def doStart(self) -> None:
