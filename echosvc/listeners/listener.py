@@ -16,9 +16,11 @@ from echosvc.listeners.settings import ListenerSettings
 from echosvc.listeners.sockets import Opened, set_receive_buffer, where
 from echosvc.observe import ConnectionLog, ListenerSnapshot
 from echosvc.protocols import WireProtocol
-from echosvc.transports import DatagramPort, StreamPort, UnixStreamPort
+from echosvc.transports import DatagramPort, StreamPort, UnixDatagramPort, UnixStreamPort
 from echosvc.transports.datagram import RECEIVE_QUEUE_FULL
 from echosvc.transports.pace import Pace, PacedStreamPort, PacedUnixStreamPort
+from echosvc.transports.rights import close_bound
+from echosvc.transports.unix import receives_descriptors
 
 __all__ = ["Listener", "describe"]
 
@@ -92,7 +94,7 @@ class Listener:
     def _serve_datagrams(self, reactor: Any, screens: Screens) -> _Port:
         protocol = self.wire.make_datagram(self.settings.options)
         if self.port is None:
-            return DatagramPort(self._sock, protocol, reactor)
+            return UnixDatagramPort(self._sock, protocol, reactor)
         amplifies = self.wire.amplifies
         self._screen = screens.screen(
             self.settings.screen,
@@ -103,8 +105,11 @@ class Listener:
 
     def _serve_streams(self, reactor: Any, gate: Gate) -> _Port:
         self._door = gate.door(self.settings.door, self._access, trusts=self._layers.trusts)
-        factory = self._layers.around(self.wire.make_stream(self.settings.options), reactor)
+        inner = self.wire.make_stream(self.settings.options)
+        factory = self._layers.around(inner, reactor)
         limits: Any = {"stall_timeout": self.settings.stall_timeout, "door": self._door}
+        if self.port is None:
+            limits["receives"] = receives_descriptors(inner)
         kind: Any = UnixStreamPort if self.port is None else StreamPort
         each, total = self.settings.door.byte_rate, self.settings.door.byte_rate_total
         if each or total:
@@ -130,7 +135,7 @@ class Listener:
         if self._opened.file is not None and (problem := self._opened.file.remove()):
             _log.warn("{problem}", problem=problem)
         if self._served is None:
-            self._sock.close()
+            close_bound(self._sock)
             return maybeDeferred(lambda: None)
         if not self._served.connected:
             pass  # stopped already
@@ -165,7 +170,7 @@ class Listener:
     def retire(self) -> None:
         """Serve the socket no longer, which its successor serves now. Connections that were accepted live on."""
         if self._served is None:
-            self._sock.close()
+            close_bound(self._sock)
         elif self._served.connected:
             self._served.stopListening()
 

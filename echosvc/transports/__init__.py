@@ -11,6 +11,7 @@ from echosvc.transports.peer import Peer, Source
 from echosvc.transports.screening import Arrival, Envelopes, Refusal, Screen
 from echosvc.transports.stream import StreamPort, StreamTransport
 from echosvc.transports.unix import UnixStreamPort
+from echosvc.transports.unixgram import UnixDatagramPort
 
 __all__ = [
     "MAX_DATAGRAM",
@@ -27,6 +28,7 @@ __all__ = [
     "Source",
     "StreamPort",
     "StreamTransport",
+    "UnixDatagramPort",
     "UnixStreamPort",
     "display",
 ]

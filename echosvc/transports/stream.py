@@ -7,12 +7,9 @@ and a connection whose peer has stopped reading is not held open for ever.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
-import os
 import socket
-import struct
 import sys
 import termios
 from collections import Counter
@@ -25,7 +22,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reason
+from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reason, turn_out
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
 from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
@@ -44,9 +41,6 @@ ACCEPT_TURN = 120
 
 #: More than ever wait to be accepted (net.core.somaxconn is 4096 on most systems).
 MOST_WAITING = 65_536
-
-#: Closing resets, and leaves nothing behind (socket(7), SO_LINGER).
-_RESET = struct.pack("@ii", 1, 0)
 
 
 class PatientConnection(DirectConnection):
@@ -243,6 +237,7 @@ class StreamPort(tcp.Port):
     _shouldShutdown = False
     door: Door | None = None
     end_log: EndLog | None = None
+    _turn_out = staticmethod(turn_out)
     _rest: IDelayedCall | None = None
 
     def __init__(
@@ -317,9 +312,7 @@ class StreamPort(tcp.Port):
         try:
             peer = self._buildAddr(address)
             if self.door is not None and (ticket := self.door.admit(peer)) is None:
-                # An orderly end would be an answer, and would be kept in mind (TIME_WAIT) for a minute.
-                with contextlib.suppress(OSError), sock:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self._turn_out(sock)
                 return
             protocol = self._factory.buildProtocol(peer)
             if protocol is not None:
@@ -337,7 +330,7 @@ class StreamPort(tcp.Port):
         if transport is not None:
             transport.abortConnection()
             return
-        sock.close()
+        self._turn_out(sock)
         if ticket is not None:
             ticket.leave()
 
@@ -355,7 +348,7 @@ class StreamPort(tcp.Port):
         try:
             for _ in range(ACCEPT_TURN):
                 fd, _ = accept()
-                os.close(fd)
+                self._turn_out(socket.socket(*self._kind, fd))
                 self.aborts["accept-EMFILE"] += 1
         except OSError:
             pass  # nobody waits any more; or whatever it is will be met again

@@ -43,6 +43,7 @@ from tests.hold import (
     soak,
     stream,
     units,
+    unix,
     workers,
 )
 from tests.hold.promise import Promise, Result, select, summary
@@ -68,6 +69,7 @@ FAMILIES = (
     clocks,
     overload,
     half_open,
+    unix,
     soak,
     logs,
     json_log,
