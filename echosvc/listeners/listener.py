@@ -21,6 +21,7 @@ from echosvc.transports.datagram import RECEIVE_QUEUE_FULL
 from echosvc.transports.pace import Pace, PacedStreamPort, PacedUnixStreamPort
 from echosvc.transports.rights import close_bound
 from echosvc.transports.unix import receives_descriptors
+from echosvc.transports.unix_names import can_answer_paths
 
 __all__ = ["Listener", "describe"]
 
@@ -45,6 +46,7 @@ class Listener:
         where: Where it listens, as logs show it, for example ``TCP [::]:8080 (IPv6 and IPv4)``.
         settings: What describes it.
         udp_port: The UDP port that was bound; None if it is none.
+        own_name: The name of the UNIX datagram socket that was bound; None if it is none.
         transport: ``tcp``, ``udp``, ``unix`` or ``unixgram``.
     """
 
@@ -64,6 +66,7 @@ class Listener:
         self.port: int | None = None if opened.sock.family == socket.AF_UNIX else opened.sock.getsockname()[1]
         self.is_datagram = opened.sock.type == socket.SOCK_DGRAM
         self.udp_port = self.port if self.is_datagram else None
+        self.own_name = opened.sock.getsockname() if self.is_datagram and self.port is None else None
         kinds = ("unix", "unixgram") if self.port is None else ("tcp", "udp")
         self.transport = kinds[self.is_datagram]
 
@@ -94,7 +97,9 @@ class Listener:
     def _serve_datagrams(self, reactor: Any, screens: Screens) -> _Port:
         protocol = self.wire.make_datagram(self.settings.options)
         if self.port is None:
-            return UnixDatagramPort(self._sock, protocol, reactor)
+            return UnixDatagramPort(
+                self._sock, protocol, reactor, screen=screens.user_screen(self.settings.screen)
+            )
         amplifies = self.wire.amplifies
         self._screen = screens.screen(
             self.settings.screen,
@@ -276,6 +281,10 @@ class Listener:
                     f"receive buffer is {granted} bytes, not {asked}: more is lost in a burst; "
                     f"`sysctl -w net.core.rmem_max={asked}` allows it"
                 )
+        if self.own_name is not None and not can_answer_paths():
+            found.append(
+                "there is no /proc here: clients whose name is a path are not answered, and those whose name is abstract are"
+            )
         return found
 
 

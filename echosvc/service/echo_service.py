@@ -94,7 +94,7 @@ class EchoService(Service):
         super().startService()
         self._log_guard.start()
         gate = self._gate = self._make_gate()
-        screens = self._screens = Screens(self._own_ports(), sources=gate.sources)
+        screens = self._screens = Screens(*self._own_places(), sources=gate.sources)
         for listener in self.listeners:
             listener.log_connections(self._settings.log_connections)
             try:
@@ -174,8 +174,10 @@ class EchoService(Service):
         if self._drain is not None:
             self._drain.hurry()
 
-    def _own_ports(self) -> list[int]:
-        return [each.udp_port for each in self.listeners if each.udp_port is not None]
+    def _own_places(self) -> tuple[list[int], list[str | bytes]]:
+        """Tell the ports and names of our datagram sockets."""
+        ports = [each.udp_port for each in self.listeners if each.udp_port is not None]
+        return ports, [each.own_name for each in self.listeners if each.own_name]
 
     def _stopped(self, drained: Drained) -> None:
         if drained.finished or drained.aborted:
@@ -272,7 +274,7 @@ class EchoService(Service):
             self._log.info("{where}: removed after {totals}", where=removed.where, totals=removed.totals())
             self._forget(removed)
             self._drain_door(removed)
-        self._screens.change(self._own_ports())
+        self._screens.change(*self._own_places())
         self._reload_files(change.plan.unchanged)
         self._log.info(
             "reloaded: {opened} opened, {changed} changed, {removed} removed, {unchanged} as before",

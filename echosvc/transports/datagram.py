@@ -262,8 +262,11 @@ class DatagramPort(udp.Port):
             if self.connected and not self._stopping:
                 self.startReading()
 
-    def _failed(self, doing: str, number: int) -> None:
-        """Count what the system reports, by name."""
+    def _failed(self, doing: str, number: int | str) -> None:
+        """Count what the system reports, by name, or another reason as it is."""
+        if isinstance(number, str):
+            self.drops[number] += 1
+            return
         self.drops[f"{doing}-{_name(number)}"] += 1
         self._tell_if_refused(number)
 
@@ -312,9 +315,6 @@ class DatagramPort(udp.Port):
         """
         if addr is not None and not isinstance(addr, Peer):
             addr = None if self._connectedAddr else self._destination(cast("HostPort", addr))
-        self._send(datagram, addr)
-
-    def _send(self, datagram: bytes, addr: Source) -> None:
         try:
             send(self.socket, datagram, addr, tries=self._messages.tries)
         except OSError as problem:

@@ -28,8 +28,8 @@ MAX_DATAGRAM = 65535
 #: Room for a PKTINFO or an extended error with the address of who sent it, for either family.
 CONTROL_ROOM = socket.CMSG_SPACE(256)
 
-Unsent: TypeAlias = tuple[int, int]
-"""A datagram that the kernel has refused to send: how long it was, and the errno."""
+Unsent: TypeAlias = tuple[int, int | str]
+"""A datagram that was not sent: how long it was, and the errno, or another reason as it is counted."""
 
 
 class Messages(abc.ABC):
@@ -87,7 +87,7 @@ class Messages(abc.ABC):
             which: Their indexes, rising. Between two peers their order does not matter; for one it is kept.
 
         Returns:
-            Every datagram that the kernel has refused.
+            Every datagram that was not sent.
         """
 
     def release(self) -> None:
@@ -194,7 +194,7 @@ class PlainMessages(Messages):
 
     def send_back(self, which: Sequence[int]) -> list[Unsent]:
         """Send messages back, one by one."""
-        unsent = []
+        unsent: list[Unsent] = []
         for index in which:
             data, source = self._received[index]
             try:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.hold.clients import IPV4, answers, connect, receive_exactly
 from tests.hold.programs import program
-from tests.hold.promise import kept, promise
+from tests.hold.promise import Skipped, kept, promise
 from tests.hold.run import Run, Subject
 from tests.hold.service import Server, without_guard
 
-__all__ = ["OLD_KERNEL", "sent_descriptors", "sent_descriptors_received"]
+__all__ = ["OLD_KERNEL", "names", "sent_descriptors", "sent_descriptors_received"]
 
 #: Milliseconds for which a client may wait for its echo; or so many times as long as this machine was late in the same run.
 BOUND, WORST = 50.0, 10
 
 #: Seconds for which each way of sending is tried.
 SECONDS = 2.0
+
+#: A user without rights, and the share of a processor that a service takes at most that has nothing to do.
+USER, BUSY = 12_345, 0.2
 
 #: What makes the service one on a kernel that cannot refuse descriptors (`tests.hold.unguarded`).
 OLD_KERNEL = "before Linux 6.16"
@@ -47,6 +54,102 @@ def sent_descriptors_received(run: Run) -> str:
     """Over streams, read and unread, datagrams and the admin socket."""
     with without_guard(OLD_KERNEL) if run.subject is Subject.SERVICE else contextlib.nullcontext():
         return _bombarded(run)
+
+
+@promise(
+    "UNIX-names",
+    "an answer goes to a socket of who has asked: not where a relative name leads, a link, a swapped folder, or back to us",
+    deadline=60,
+    unguarded="root-only socket got [1-9]",
+)
+def names(run: Run) -> str:
+    """A user asks in names that lead to a socket of root's; then root in one that leads back to the service."""
+    if os.geteuid():
+        raise Skipped("needs root")
+    run.directory.chmod(0o755)
+    found = [_borrowed(run, *options) for options in ((), ("--workers", "2"))]
+    return "; ".join(found)
+
+
+def _borrowed(run: Run, *options: str) -> str:
+    place = f"{run.directory}/gram{len(run.servers)}"
+    server = run.serve(f"--listen=echo=unixgram:{place}:mode=666", *options)
+    folder = run.directory / f"client{len(run.servers)}"
+    folder.mkdir()
+    os.chown(folder, USER, USER)
+    target = Path(f"/proc/{server.pid}/cwd").resolve() / "run" / "secret"
+    target.parent.mkdir()
+    target.parent.parent.chmod(0o755)
+    got: dict[str, int] = {}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as secret:
+        secret.bind(str(target))
+        target.chmod(0o600)
+        secret.setblocking(False)
+        for how in ("relative", "link", "folder", "honest"):
+            with _standing_still(server) if how != "honest" else contextlib.nullcontext():
+                shutil.rmtree(folder / "run", ignore_errors=True)
+                (folder / "run").unlink(missing_ok=True)
+                with program("borrower", how, place, folder, target, USER) as borrower:
+                    answer = borrower.communicate()[0]
+            time.sleep(0.3)
+            got[how] = _waiting(secret)
+    kept(answer == "honest", f"an honest client was answered {answer!r}")
+    busy = _looped(run, server, place)
+    figures = f"{' '.join(options) or 'alone'}: root-only socket got " + ", ".join(
+        f"{count} by {how}" for how, count in got.items()
+    )
+    figures += f"; after one datagram whose answer leads back it takes {busy:.1%} of a processor"
+    kept(not any(got.values()) and busy < BUSY, figures)
+    return figures
+
+
+def _looped(run: Run, server: Server, place: str) -> float:
+    """Ask in a name that is a hard link to the service's own socket by the time of the answer; return how busy that makes it."""
+    name = f"{run.directory}/loop{len(run.servers)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client, _standing_still(server):
+        client.bind(name)
+        client.sendto(b"loop", place)
+        Path(name).unlink()
+        os.link(place, name)
+    time.sleep(0.5)
+    before, began = _processor_seconds(server), time.monotonic()
+    time.sleep(1.0)
+    busy = (_processor_seconds(server) - before) / (time.monotonic() - began)
+    answers(server.tcp, server.udp)
+    return busy
+
+
+@contextlib.contextmanager
+def _standing_still(server: Server) -> Iterator[None]:
+    """Stop the service, with its workers, for as long as the context lasts."""
+    os.killpg(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGCONT)
+
+
+def _waiting(sock: socket.socket) -> int:
+    """Take what has come in, and count it."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.recv(100)
+            count += 1
+    return count
+
+
+def _processor_seconds(server: Server) -> float:
+    """Return the processor time of the service and its workers."""
+    used = 0
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after_name = (
+                each.read_text().rpartition(")")[2].split()
+            )  # proc(5): utime and stime; the group is the third
+            if int(after_name[2]) == server.pid:
+                used += int(after_name[11]) + int(after_name[12])
+    return used / os.sysconf("SC_CLK_TCK")
 
 
 def _bombarded(run: Run) -> str:

@@ -155,6 +155,21 @@ class ServiceTests(ServiceCase):
 
         self.assertEqual({"source-port-own": 1}, service.listeners[1].drops())
 
+    def test_does_not_answer_its_own_answers(self) -> None:
+        """An answer that comes back to a socket of ours, under the name of another of ours, is dropped and counted."""
+        folder = self.mktemp()
+        Path(folder).mkdir()
+        places = [UnixSocket("unixgram", f"{Path(folder).absolute()}/{name}") for name in ("a", "b")]
+        service = self.start(
+            FakeReactor(),
+            Settings(listeners=tuple(ListenerSettings(protocol="echo", place=each) for each in places)),
+        )
+        one, two = [each for each in self.reactor.getReaders() if each.getHost().name]
+        one.write(b"answer", places[1].path)
+        two.doRead()
+
+        self.assertEqual([{}, {"source-name-own": 1}], [listener.drops() for listener in service.listeners])
+
     def test_says_what_listens_where(self) -> None:
         """One line for each listener when it starts, and one with what it has served when it stops."""
         service = self.start(FakeReactor())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from echosvc.transports import rights
+from echosvc.admission import users
+from echosvc.transports import rights, unixgram
 from tests.hold.unguarded.registry import guard_of, replace
 
 
@@ -25,3 +26,18 @@ def _close_apart() -> None:
             os.close(each)
 
     replace(rights.SentDescriptors, "close", close)
+
+
+@guard_of("UNIX-names")
+def _look_at_names() -> None:
+    """A path is answered only if a socket of its sender is there, and our own answers are not answered."""
+    replace(unixgram, "UnixPeer", _AnyPeer)
+    replace(users.UserScreen, "use_own", lambda screen, names: setattr(screen, "_own", frozenset()))
+
+
+class _AnyPeer:
+    """Takes a peer's name for the name of a socket."""
+
+    @classmethod
+    def of(cls, path: str, _: object) -> str:
+        return path
