@@ -160,14 +160,15 @@ class Screens:
         self._made.append((weakref.ref(made), settings))
         return made
 
-    def user_screen(self, settings: ScreenSettings) -> UserScreen:
+    def user_screen(self, settings: ScreenSettings, *, user_limits: bool = True) -> UserScreen:
         """Make the screen of one listener for this machine's users.
 
         Args:
             settings: What is let in there.
+            user_limits: Whether each user has a rate, and not only all together.
         """
         rate = everyone = None
-        if settings.rate:
+        if settings.rate and user_limits:
             rate = Rate(settings.rate, settings.burst or settings.rate, self._seconds, DATAGRAM_RATE)
         if settings.total:
             everyone = Everyone(settings.total, settings.total, self._seconds, DATAGRAM_RATE_TOTAL)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import socket
 from functools import lru_cache
 
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+
+from echosvc.transports import UserAddress
+
 __all__ = ["Sources", "key_of_user", "packed"]
 
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 2.5.5.2
@@ -56,6 +61,22 @@ class Sources:
         self._cuts = {4: _Cut(ipv4), 16: _Cut(ipv6)}
         #: `key` of an address as text. Most connections come from where others came from.
         self.key_of_host = lru_cache(REMEMBERED)(lambda host: self.key(packed(host)))
+
+    def of_peer(self, peer: IAddress, *, users: bool = True) -> bytes | None:
+        """Tell which source the peer of a connection is.
+
+        Args:
+            peer: An address of a host, or a user of this machine.
+            users: Whether each user is a source.
+
+        Returns:
+            None if it is none.
+        """
+        if isinstance(peer, IPv4Address | IPv6Address):
+            return self.key_of_host(peer.host)
+        if users and isinstance(peer, UserAddress) and peer.uid is not None:
+            return key_of_user(peer.uid)
+        return None
 
     def key(self, address: bytes) -> bytes:
         """Tell which source an address belongs to.

@@ -97,9 +97,8 @@ class Listener:
     def _serve_datagrams(self, reactor: Any, screens: Screens) -> _Port:
         protocol = self.wire.make_datagram(self.settings.options)
         if self.port is None:
-            return UnixDatagramPort(
-                self._sock, protocol, reactor, screen=screens.user_screen(self.settings.screen)
-            )
+            screen = screens.user_screen(self.settings.screen, user_limits=self.settings.door.user_limits)
+            return UnixDatagramPort(self._sock, protocol, reactor, screen=screen)
         amplifies = self.wire.amplifies
         self._screen = screens.screen(
             self.settings.screen,

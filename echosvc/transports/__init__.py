@@ -10,7 +10,7 @@ from echosvc.transports.messages import MAX_DATAGRAM
 from echosvc.transports.peer import Peer, Source
 from echosvc.transports.screening import Arrival, Envelopes, LocalEnvelope, Refusal, Screen
 from echosvc.transports.stream import StreamPort, StreamTransport
-from echosvc.transports.unix import UnixStreamPort
+from echosvc.transports.unix import UnixStreamPort, UserAddress
 from echosvc.transports.unixgram import UnixDatagramPort
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "StreamTransport",
     "UnixDatagramPort",
     "UnixStreamPort",
+    "UserAddress",
     "display",
 ]

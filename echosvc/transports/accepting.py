@@ -19,7 +19,7 @@ import os
 import socket
 import struct
 
-__all__ = ["REST", "SPARE", "SpareDescriptor", "is_of_one_connection", "reason", "turn_out"]
+__all__ = ["REST", "SPARE", "SpareDescriptor", "have_reset", "is_of_one_connection", "reason", "turn_out"]
 
 #: Seconds for which a port accepts nobody when the system cannot.
 REST = 0.1
@@ -59,13 +59,20 @@ def reason(problem: OSError) -> str:
     return f"accept-{errno.errorcode.get(problem.errno or 0, 'error')}"
 
 
-def turn_out(sock: socket.socket) -> None:
-    """Close a connection that was accepted and is not served, by a reset.
+def have_reset(sock: socket.socket) -> socket.socket:
+    """Have a connection that is refused reset when it is closed.
 
     An orderly end would be an answer, and would be kept in mind (TIME_WAIT) for a minute.
     """
-    with contextlib.suppress(OSError), sock:
+    with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    return sock
+
+
+def turn_out(sock: socket.socket) -> None:
+    """Close a connection that was accepted and is not served."""
+    with contextlib.suppress(OSError):
+        sock.close()
 
 
 class SpareDescriptor:

@@ -17,12 +17,12 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reason, turn_out
+from echosvc.transports.accepting import REST, SPARE, have_reset, is_of_one_connection, reason, turn_out
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
 from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
@@ -310,9 +310,9 @@ class StreamPort(tcp.Port):
         """Connect an accepted socket with a protocol. What the protocol raises ends its connection, and no other."""
         transport = ticket = None
         try:
-            peer = self._buildAddr(address)
+            peer = self._peer(sock, address)
             if self.door is not None and (ticket := self.door.admit(peer)) is None:
-                self._turn_out(sock)
+                self._turn_out(have_reset(sock))
                 return
             protocol = self._factory.buildProtocol(peer)
             if protocol is not None:
@@ -380,7 +380,7 @@ class StreamPort(tcp.Port):
         """Return the address that is listened on, IPv4 as IPv4 even on an IPv6 socket."""
         return internet_address("TCP", self.socket.getsockname())
 
-    def _buildAddr(self, address: SockAddr) -> IPv4Address | IPv6Address:
+    def _peer(self, sock: socket.socket, address: SockAddr) -> IAddress:
         return internet_address("TCP", address)
 
     def _logConnectionLostMsg(self) -> None:

@@ -8,7 +8,9 @@ receive them, or else they are closed as `rights` has it.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 from typing import Any
 
 from twisted.internet import unix
@@ -28,7 +30,34 @@ from echosvc.transports.rights import (
 )
 from echosvc.transports.stream import PatientConnection, StreamPort
 
-__all__ = ["UnixClient", "UnixConnector", "UnixStreamPort", "UnixTransport", "receives_descriptors"]
+__all__ = [
+    "UnixClient",
+    "UnixConnector",
+    "UnixStreamPort",
+    "UnixTransport",
+    "UserAddress",
+    "receives_descriptors",
+]
+
+_CREDENTIALS = struct.Struct("@iII")  # struct ucred: pid, uid, gid (unix(7))
+
+
+class UserAddress(UNIXAddress):
+    """The address of who connects to a UNIX socket: its name, which few have, and its user.
+
+    Attributes:
+        uid: The user who has connected (SO_PEERCRED); None where the system does not tell.
+    """
+
+    uid: int | None = None
+
+
+def _user_address(sock: socket.socket, name: Any) -> UserAddress:
+    peer = UserAddress(name or None)
+    with contextlib.suppress(AttributeError, OSError):  # the former where the system does not tell
+        found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        peer.uid = _CREDENTIALS.unpack(found)[1]
+    return peer
 
 
 class _UnixConnection(PatientConnection):
@@ -112,6 +141,10 @@ class UnixTransport(_UnixConnection, unix.Server):
             self.stall_timeout, self.aborts, self.accepted_by = server.stall_timeout, server.aborts, server
         self._be_direct()
 
+    def getPeer(self) -> UserAddress:
+        """Return who has connected."""
+        return _user_address(self.socket, self.hostname)
+
     def _receives(self) -> bool:
         port = self.accepted_by
         return super()._receives() or (isinstance(port, UnixStreamPort) and port.receives is True)
@@ -147,8 +180,8 @@ class UnixStreamPort(StreamPort):
         """Return the address that is listened on."""
         return UNIXAddress(self.socket.getsockname())
 
-    def _buildAddr(self, address: Any) -> UNIXAddress:  # type: ignore[override]  # likewise
-        return UNIXAddress(address or None)
+    def _peer(self, sock: socket.socket, address: Any) -> UserAddress:
+        return _user_address(sock, address)
 
     def _prepare(self, sock: socket.socket) -> None:
         """Leave it as it is: TCP's options mean nothing here."""

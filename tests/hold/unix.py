@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tests.hold.clients import IPV4, answers, connect, receive_exactly
 from tests.hold.programs import program
-from tests.hold.promise import Skipped, kept, promise
+from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run, Subject
 from tests.hold.service import Server, without_guard
 
-__all__ = ["OLD_KERNEL", "names", "sent_descriptors", "sent_descriptors_received"]
+__all__ = ["OLD_KERNEL", "names", "one_user", "sent_descriptors", "sent_descriptors_received"]
 
 #: Milliseconds for which a client may wait for its echo; or so many times as long as this machine was late in the same run.
 BOUND, WORST = 50.0, 10
@@ -150,6 +150,60 @@ def _processor_seconds(server: Server) -> float:
             if int(after_name[2]) == server.pid:
                 used += int(after_name[11]) + int(after_name[12])
     return used / os.sysconf("SC_CLK_TCK")
+
+
+@promise(
+    "UNIX-users",
+    "a user who takes all connections over UNIX sockets that there are for one keeps no other out, over UNIX or TCP",
+    deadline=60,
+    unguarded="60 of one user let in",
+)
+def one_user(run: Run) -> str:
+    """One opens as many as there are places; and where a local proxy is to bring all clients, it has them all."""
+    if os.geteuid():
+        raise Skipped("needs root")
+    run.directory.chmod(0o755)
+    return "; ".join(_crowded(run, *options) for options in ((), ("--user-limits", "off")))
+
+
+def _crowded(run: Run, *options: str) -> str:
+    places, path = 60, f"{run.directory}/stream{len(run.servers)}"
+    server = run.serve("--max-connections", str(places), f"--listen=echo=unix:{path}:mode=666", *options)
+    with contextlib.ExitStack() as sockets:
+        held = [sockets.enter_context(_connected_as(path, USER)) for _ in range(places)]
+        let_in = sum(map(_is_served, held))
+        other = _is_served(sockets.enter_context(_connected_as(path, USER + 1)))
+        tcp = _is_served(sockets.enter_context(connect(IPV4, server.tcp)))
+    server.stop()
+    figures = (
+        f"{' '.join(options) or 'by default'}: {let_in} of one user let in, of {places} places; another user "
+        f"{'served' if other else 'refused'}, TCP {'served' if tcp else 'refused'}"
+    )
+    whole = bool(options)  # for a proxy, which brings all clients under one user
+    kept(
+        (let_in, other, tcp) == ((places, False, False) if whole else (places * 3 // 4, True, True)), figures
+    )
+    return figures
+
+
+def _connected_as(path: str, user: int) -> socket.socket:
+    """Connect as a user: the kernel remembers who it was."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(5.0)
+    os.seteuid(user)
+    try:
+        sock.connect(path)
+    finally:
+        os.seteuid(0)
+    return sock
+
+
+def _is_served(sock: socket.socket) -> bool:
+    try:
+        _ask(sock)
+    except (OSError, Broken):
+        return False
+    return True
 
 
 def _bombarded(run: Run) -> str:

@@ -16,7 +16,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from echosvc.admission import DoorSettings, Gate, Limits, Screens
+from echosvc.admission import DoorSettings, Gate, Limits, Screens, ScreenSettings
 from echosvc.listeners import ListenerSettings, TLSSettings, certificates
 from echosvc.listeners import listener as listener_module
 from echosvc.listeners.layers import Layers
@@ -129,6 +129,26 @@ class NameTests(ListeningCase):
             self.assertIsNone(self.open(settings).own_name)
         listener = self.start(unixgram_listener(f"{path}/s"))
         self.assertEqual(f"{path}/s", listener.own_name)
+
+    def test_users_have_limits(self) -> None:
+        """Over UNIX sockets of either kind, unless a local proxy is said to bring all clients under one user."""
+        path = str(self.folder() / "s")
+        for limited, served in ((True, 1), (False, 3)):
+            door = DoorSettings(limits=Limits(max_per_source=1), user_limits=limited)
+            listener = self.start(unix_listener(path, door=door))
+            for _ in range(3):
+                self.client().connect(path)
+            self.port.doRead()
+            self.assertEqual(Counter({"max-per-source": 3 - served}) + Counter(), listener.drops())
+            self.stop(listener)
+            listener = self.start(unixgram_listener(path, door=door, screen=ScreenSettings(rate=1.0)))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+                for _ in range(3):
+                    client.sendto(b"?", path)
+                self.port.doRead()
+            # One in four of those that come too fast may be let in by lot, though no more than one.
+            self.assertIn(listener.drops()["datagram-rate"], (1, 2) if limited else (0,))
+            self.stop(listener)
 
     def test_paths_are_not_answered_without_proc(self) -> None:
         """As in a chroot: it is said at the start, of UNIX datagram sockets alone."""

@@ -123,9 +123,20 @@ class PortTests(UnixPortCase):
 
             self.assertEqual([UNIXAddress(expected)], factory.addresses)
             self.assertEqual(UNIXAddress(expected), transport.getPeer())
+            peers: Any = (*factory.addresses, transport.getPeer())
+            self.assertEqual([os.geteuid()] * 2, [each.uid for each in peers])
             self.assertEqual(port.getHost(), transport.getHost())
             self.assertIn("Recorder", transport.logPrefix())
             self.close(port)
+
+    def test_a_user_that_is_not_known(self) -> None:
+        """Where the system does not tell, there is none."""
+        self.patch(socket, "SO_PEERCRED", 0x7FFF)
+        factory = RecorderFactory()
+        _, transport = self.connect(self.open_port(factory))
+
+        peers: Any = (*factory.addresses, transport.getPeer())
+        self.assertEqual([None, None], [each.uid for each in peers])
 
     def test_accepts_many_at_once(self) -> None:
         """A turn of the reactor serves all who wait."""
