@@ -48,6 +48,7 @@ from tests.hold import (
     soak,
     stream,
     units,
+    unix,
     workers,
 )
 from tests.hold.promise import Promise, Result, select, summary
@@ -73,6 +74,7 @@ FAMILIES = (
     clocks,
     overload,
     half_open,
+    unix,
     soak,
     logs,
     json_log,
