@@ -114,6 +114,16 @@ class FileTests(QuotesCase):
         QotdFactory(options)
 
 
+    def test_are_what_options_differ_in(self) -> None:
+        """Options that name one file are equal only if it has the same quotes: a reload finds that it has changed."""
+        path = self.write(b"one\n")
+        before, again = QotdOptions(file=path), QotdOptions(file=path)
+        Path(path).write_bytes(b"two\n")
+
+        self.assertEqual(before, again)
+        self.assertNotEqual(before, QotdOptions(file=path))
+
+
 class BuiltInTests(SynchronousTestCase):
     """The quotes that are built in."""
 
