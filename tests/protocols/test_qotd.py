@@ -113,7 +113,6 @@ class FileTests(QuotesCase):
         self.assertEqual(quote_of_the_day(options.quotes, 0), b"one\r\n")
         QotdFactory(options)
 
-
     def test_are_what_options_differ_in(self) -> None:
         """Options that name one file are equal only if it has the same quotes: a reload finds that it has changed."""
         path = self.write(b"one\n")
