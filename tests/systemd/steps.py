@@ -1,0 +1,122 @@
+"""What happens to a service besides its features: wrong files, crashes, restarts, stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+
+from tests.hold.clients import IPV4, answers, connect, receive_exactly
+from tests.hold.features import Words
+from tests.hold.promise import Broken, kept
+from tests.systemd.manager import ETC, Service, call
+
+__all__ = ["crash", "restart", "stop", "wrong_file"]
+
+_PIECE = b"x" * 10_000
+
+
+def wrong_file(service: Service) -> str:
+    """A wrong file fails a reload, which changes nothing, and a start, which is not tried again."""
+    service.prepare(Words())
+    service.restart()
+    pid = service.pid()
+    file = ETC / service.unit.replace(".service", ".toml")
+    file.write_text("nonsense = 1\n")
+    try:
+        call("systemctl", "reload", service.unit)
+    except Broken:
+        answers(7, 7)
+        kept(service.pid() == pid, "the reload has started another process")
+    else:
+        raise Broken("systemctl reload does not fail")
+    call("systemctl", "stop", *service.units)
+    try:
+        call("systemctl", "start", service.unit)
+    except Broken:
+        service.wait_until("failed")
+    else:
+        raise Broken("systemctl start does not fail")
+    code, again = service.show("ExecMainStatus"), service.show("NRestarts")
+    kept((code, again) == ("78", "0"), f"exit code {code}, {again} more starts")
+    service.prepare(Words())
+    call("systemctl", "reset-failed", *service.units)
+    call("systemctl", "start", *service.units)
+    return "the reload fails and the service goes on; the start fails with 78 and is not repeated"
+
+
+def crash(service: Service) -> str:
+    """Kill it: systemd starts it again, and what it has left behind does not stand in the way."""
+    service.prepare(Words(listeners='[[listener]]\nprotocol = "echo"\nendpoint = "unix:{run}/echo.sock"\n'))
+    service.restart()
+    pid = service.pid()
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    until = began + 30
+    while service.pid() in (0, pid) or service.show("ActiveState") != "active":
+        kept(time.monotonic() < until, "it is not started again")
+        time.sleep(0.1)
+    took = time.monotonic() - began
+    answers(7, 7)
+    return f"serves again after {took:.1f} s (RestartSec=1)"
+
+
+def restart(service: Service) -> str:
+    """Restart it while clients connect all the time, and one is in the middle."""
+    service.prepare(Words())
+    service.restart()
+    sockets = len(service.units) > 1
+    done = threading.Event()
+    served, refused, slowest = 0, 0, 0.0
+
+    def come_and_go() -> None:
+        nonlocal served, refused, slowest
+        until = time.monotonic() + 60
+        while not done.is_set() and time.monotonic() < until:
+            began = time.monotonic()
+            try:
+                with connect(IPV4, 7) as sock:
+                    sock.sendall(_PIECE)
+                    receive_exactly(sock, len(_PIECE))
+                served += 1
+                slowest = max(slowest, time.monotonic() - began)
+            except (OSError, Broken):
+                refused += 1
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=come_and_go)
+    with connect(IPV4, 7) as busy:
+        busy.sendall(_PIECE)
+        thread.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        call("systemctl", "restart", service.unit)
+        took = time.monotonic() - began
+        kept(receive_exactly(busy, len(_PIECE)) == _PIECE, "who was in the middle got other bytes")
+        kept(busy.recv(1) == b"", "who was in the middle was not ended in good order")
+    time.sleep(0.5)
+    done.set()
+    thread.join()
+    figures = f"{took:.1f} s, {served} connections served, {refused} refused, the longest {slowest:.1f} s"
+    kept(not sockets or not refused, figures)
+    kept(service.show("Result") == "success" and served > 0, f"{figures}; result {service.show('Result')}")
+    return figures
+
+
+def stop(service: Service) -> str:
+    """Stop it: who is in the middle gets everything, and nothing is left."""
+    with connect(IPV4, 7) as busy:
+        busy.sendall(_PIECE)
+        began = time.monotonic()
+        call("systemctl", "stop", *service.units)
+        took = time.monotonic() - began
+        kept(receive_exactly(busy, len(_PIECE)) == _PIECE, "who was in the middle got other bytes")
+        kept(busy.recv(1) == b"", "who was in the middle was not ended in good order")
+    result = [service.show(each) for each in ("ActiveState", "Result", "ExecMainStatus")]
+    kept(result == ["inactive", "success", "0"], f"it is {result}")
+    with socket.socket() as sock:
+        kept(sock.connect_ex((IPV4, 7)) != 0, "something still listens on port 7")
+    call("systemctl", "disable", *service.units)
+    return f"{took:.1f} s, exit code 0, nothing listens any more"
