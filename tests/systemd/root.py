@@ -168,7 +168,7 @@ class Root:
             "systemd-nspawn",
             "--quiet",
             f"--directory={self._path}",
-            "--machine=echosvc-tests",
+            f"--machine=echosvc-{os.getpid()}",
             "--register=no",
             "--private-network",
         ]
