@@ -19,7 +19,7 @@ from tests.hold.feature_uses import eventually, served_certificate
 from tests.hold.features import FEATURES, Feature, Words
 from tests.hold.promise import Broken, kept
 from tests.systemd.manager import ETC, Service, call, rights
-from tests.systemd.steps import crash, restart, stop, wrong_file
+from tests.systemd.steps import crash, executable_memory, restart, stop, wrong_file
 
 __all__ = ["main"]
 
@@ -75,6 +75,8 @@ def main(files: Path) -> int:
         for feature in FEATURES:
             if workers in feature.workers:
                 steps.do(f"{name}: {feature.name}", partial(_try, service, feature))
+        if not workers:  # with them a protocol begins in a worker: exit code 70
+            steps.do(f"{name}: memory that is executed", partial(executable_memory, service))
         for title, step in (
             ("tls, key by LoadCredential=", _credentials),
             ("a wrong file", wrong_file),

@@ -107,9 +107,10 @@ class Service:
         try:
             call("systemctl", "restart", self.unit)
         except Broken:
-            said = self.log().strip().rpartition("\n")[2]
-            call("systemctl", "stop", self.unit)
-            raise Broken(f"exit code {self.show('ExecMainStatus')}: {said[-400:]}") from None
+            lines = [line for line in self.log().splitlines() if not line.startswith(self.unit)]
+            raise Broken(
+                f"exit code {self.show('ExecMainStatus')}: {lines[-1][-400:] if lines else ''}"
+            ) from None
 
     def wait_until(self, state: str, seconds: float = _PATIENCE) -> None:
         """Wait until systemd calls it ``active`` or ``failed``.

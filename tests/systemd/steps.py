@@ -9,11 +9,12 @@ import threading
 import time
 
 from tests.hold.clients import IPV4, answers, connect, receive_exactly
+from tests.hold.feature_uses import PORT
 from tests.hold.features import Words
 from tests.hold.promise import Broken, kept
 from tests.systemd.manager import ETC, Service, call
 
-__all__ = ["crash", "restart", "stop", "wrong_file"]
+__all__ = ["crash", "executable_memory", "restart", "stop", "wrong_file"]
 
 _PIECE = b"x" * 10_000
 
@@ -45,6 +46,42 @@ def wrong_file(service: Service) -> str:
     call("systemctl", "reset-failed", *service.units)
     call("systemctl", "start", *service.units)
     return "the reload fails and the service goes on; the start fails with 78 and is not repeated"
+
+
+#: A protocol that needs what MemoryDenyWriteExecute= refuses, and fails as callbacks of cffi (pyOpenSSL's) do.
+_WANTS_CODE = """\
+import mmap
+from twisted.internet.protocol import Factory, Protocol
+from echosvc.protocols import WireProtocol
+
+class WantsCode(Factory):
+    protocol = Protocol
+
+    def startFactory(self):
+        try:
+            mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        except PermissionError:
+            raise MemoryError("Cannot allocate write+execute memory") from None
+
+WIRE = WireProtocol(name="code", rfc="none", summary="wants code", stream=WantsCode)
+"""
+
+
+def executable_memory(service: Service) -> str:
+    """Start it with a protocol of others that needs memory which is written and executed: one line, and no second try."""
+    service.prepare(
+        Words(listeners=f'[[listener]]\nprotocol = "wants_code:WIRE"\nendpoint = "tcp:{PORT}"\n'),
+        f"Environment=PYTHONPATH={ETC}\n",
+    )
+    (ETC / "wants_code.py").write_text(_WANTS_CODE)
+    try:
+        service.restart()
+    except Broken as refused:
+        time.sleep(3)  # RestartSec=1
+        code, again = service.show("ExecMainStatus"), service.show("NRestarts")
+        kept((code, again) == ("77", "0"), f"exit code {code}, {again} more starts: {refused}")
+        return str(refused)
+    raise Broken("it starts: memory can be written and executed")
 
 
 def crash(service: Service) -> str:
