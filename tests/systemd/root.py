@@ -34,6 +34,9 @@ _TOP = Path(__file__).parents[2]
 #: Seconds for debootstrap, and for pip.
 _DOWNLOAD = 900.0
 
+#: Seconds from one look at what a root has printed to the next.
+_LOOK = 0.3
+
 #: Seconds for a root to end that was told to.
 _STOP = 30.0
 
@@ -183,7 +186,7 @@ class Root:
             start_new_session=True,
         )
         try:
-            _follow(process, said, time.monotonic() + seconds)
+            _follow(process, said, seconds)
             return process.wait(0)
         except subprocess.TimeoutExpired:
             _say(f"not through after {seconds:g} s")
@@ -192,21 +195,19 @@ class Root:
             _end(process)
 
 
-def _follow(process: subprocess.Popen[bytes], said: Path | None, until: float) -> None:
+def _follow(process: subprocess.Popen[bytes], said: Path | None, seconds: float) -> None:
     """Print what a file gets until the process ends, or the time is over."""
     shown = 0
-    running = True
-    while running and time.monotonic() < until:
-        try:
-            process.wait(0.3)
-            running = False
-        except subprocess.TimeoutExpired:
-            pass
+    for _ in range(int(seconds / _LOOK)):
+        ended = process.poll() is not None
         if said is not None and said.exists():
             text = said.read_text(errors="replace")
             sys.stdout.write(text[shown:])
             sys.stdout.flush()
             shown = len(text)
+        if ended:
+            return
+        time.sleep(_LOOK)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
