@@ -90,7 +90,7 @@ def _hold(run: Run, space: Namespace, name: str, workers: int) -> str:
     "UNITS-features",
     "TLS, client certificates, certificates by host, ALPN, UNIX sockets, PROXY, lists, quotes, workers, admin and the JSON log work"
     " as the units confine them, and each reload takes effect: no memory that is written and executed",
-    deadline=300,
+    deadline=600,
     unguarded=r"^2 of 2: echosvc: tls: killed for a system call",
 )
 def features(run: Run) -> str:
