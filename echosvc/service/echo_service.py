@@ -20,7 +20,7 @@ from echosvc.admission import (
     Sources,
     provide_for,
 )
-from echosvc.errors import EchosvcError, ListenError
+from echosvc.errors import EchosvcError, ListenError, ListenNotPermitted
 from echosvc.listeners import AnyListener, ListenerSettings, open_listeners
 from echosvc.listeners.settings import Inherited, Place, UnixSocket
 from echosvc.observe import Complaints, DropReport, LogGuard, Snapshot, own_pipes
@@ -102,7 +102,10 @@ class EchoService(Service):
                 listener.start(self._reactor, screens, gate)
             except Exception as problem:
                 self._give_up()
-                raise ListenError(
+                # MemoryError: cffi, where a unit's MemoryDenyWriteExecute= refuses memory that is written and executed.
+                permitted = not isinstance(problem, PermissionError | MemoryError)
+                kind = ListenError if permitted else ListenNotPermitted
+                raise kind(
                     listener.settings.origin,
                     listener.where,
                     f"{listener.wire.name} cannot begin: {problem!r}",

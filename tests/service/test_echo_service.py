@@ -535,9 +535,11 @@ class ReloadTests(ServiceCase):
 class BadFactory(Factory[Protocol]):
     """Raises when it begins."""
 
+    raised: Exception = RuntimeError("bug")
+
     def startFactory(self) -> None:
         """Raise."""
-        raise RuntimeError("bug")
+        raise self.raised
 
 
 BAD = WireProtocol(name="bad", rfc="none", summary="raises", stream=BadFactory)
@@ -569,3 +571,16 @@ class BadStartTests(ServiceCase):
                 ConnectionRefusedError, socket.create_connection, ("127.0.0.1", listener.port), 5
             )
         self.assertIs(LogPublisher, type(globalLogPublisher))  # its guard is gone
+
+    def test_what_is_not_permitted(self) -> None:
+        """A protocol that is refused something, memory included, ends with the code after which no unit tries again.
+
+        A callback of cffi's (pyOpenSSL's) raises MemoryError where MemoryDenyWriteExecute= is set.
+        """
+        for refusal in (MemoryError("cannot allocate write+execute memory"), PermissionError(13, "no")):
+            self.patch(BadFactory, "raised", refusal)
+            service = open_service(Settings(listeners=(self.bad(),)), FakeReactor())
+            refused = self.assertRaises(ListenError, service.startService)
+
+            self.assertIn(f"bad cannot begin: {refusal!r}", str(refused))
+            self.assertEqual(ExitCode.PERMISSION, refused.exit_code)
