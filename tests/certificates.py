@@ -1,4 +1,7 @@
-"""Throw-away certificate authorities, and what they issue: made in memory, in less than a millisecond each."""
+"""Throw-away certificate authorities, what they issue and what they revoke: made in memory, in less than a millisecond each.
+
+They are as RFC 5280 wants them, so that a client that sets VERIFY_X509_STRICT, as Python 3.13's does, accepts them.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,19 @@ from twisted.trial.unittest import SynchronousTestCase
 __all__ = ["DAY", "Authority", "Issued", "folder_for"]
 
 DAY = timedelta(days=1)
+
+#: Certificates and revocation lists: RFC 5280 section 4.2.1.3 wants an authority to say so.
+_MAY_SIGN = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @attrs.frozen
@@ -93,8 +109,13 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._parent = parent
         self._private = ec.generate_private_key(ec.SECP256R1())
+        self._crls = 0
         issuer = parent or self
-        self.own = issuer._sign(self._name, self._private, [x509.BasicConstraints(ca=True, path_length=None)])
+        self.own = issuer._sign(
+            self._name,
+            self._private,
+            [x509.BasicConstraints(ca=True, path_length=None), _MAY_SIGN],
+        )
 
     def issue(
         self, *names: str, private: Any = None, begins: timedelta = -DAY, ends: timedelta = DAY
@@ -111,13 +132,47 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else "nobody")])
         hosts = [x509.SubjectAlternativeName([x509.DNSName(each) for each in names])] if names else []
         certificate = self._sign(subject, private, hosts, begins, ends)
-        issuers = (self.own,) if self._parent else ()
-        return Issued(certificate, issuers, private)
+        return Issued(certificate, self._chain(), private)
+
+    def crl(self, *revoked: Issued | Authority, begins: timedelta = -DAY, ends: timedelta = DAY) -> bytes:
+        """Write the list of certificates that it has revoked, as PEM.
+
+        Args:
+            revoked: What it has issued and now revokes: certificates, or authorities below it. The list names no others.
+            begins: When the list was made (thisUpdate), counted from now.
+            ends: Until when it is valid (nextUpdate).
+        """
+        now = datetime.now(UTC)
+        self._crls += 1
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now + begins)
+            .next_update(now + ends)
+            .add_extension(self._key_identifier(), critical=False)
+            .add_extension(x509.CRLNumber(self._crls), critical=False)
+        )
+        for each in revoked:
+            certificate = each.own if isinstance(each, Authority) else each.certificate
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(certificate.serial_number)
+                .revocation_date(now + begins)
+                .build()
+            )
+        return builder.sign(self._private, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     @property
     def pem(self) -> bytes:
         """Its own certificate."""
         return self.own.public_bytes(Encoding.PEM)
+
+    def _chain(self) -> tuple[x509.Certificate, ...]:
+        """Its own certificate and those above it, without the root's."""
+        return (self.own, *self._parent._chain()) if self._parent else ()
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._private.public_key())
 
     def _sign(
         self,
@@ -136,7 +191,10 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + begins)
             .not_valid_after(now + ends)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+            .add_extension(self._key_identifier(), critical=False)
         )
         for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            critical = isinstance(extension, (x509.BasicConstraints, x509.KeyUsage))
+            builder = builder.add_extension(extension, critical=critical)
         return builder.sign(self._private, hashes.SHA256())

@@ -35,6 +35,7 @@ def client_context(
         own: Its own certificate; None if it has none.
     """
     context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 has it by itself
     if version is not None:
         context.minimum_version = context.maximum_version = version
     if own is not None:
