@@ -15,6 +15,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli.servers import DatagramServer, StreamServer, echo_stream
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -111,14 +112,14 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Wait until this appears after what was waited for last."""
-        while (found := self.screen.find(text, self._seen)) < 0:
+        for _ in until(lambda: self.screen.find(text, self._seen) >= 0):
             if not self._read():
                 raise AssertionError(f"{text!r} never appeared; the screen shows {self.screen!r}")
-        self._seen = found + len(text)
+        self._seen = self.screen.find(text, self._seen) + len(text)
 
     def wait_for_end(self) -> int:
         """Wait until the command has ended; return its exit code."""
-        while self._read():
+        for _ in until(lambda: not self._read()):
             pass
         return self._process.wait(PATIENCE)
 

@@ -27,6 +27,7 @@ from tests.hold.run import Run, Subject
 from tests.hold.runner import execute
 from tests.hold.service import Listening, listening, trouble
 from tests.hold.unguarded import GUARDS
+from tests.waiting import until
 
 
 def returning(figures: str, *, stock: str | None = None, xinetd: str | None = None) -> Promise:
@@ -104,7 +105,7 @@ class KernelTests(SynchronousTestCase):
         """Bytes that the peer has no room for are counted."""
         self.server.setblocking(False)
         with contextlib.suppress(BlockingIOError):
-            while True:
+            for _ in until(lambda: False):
                 self.server.send(bytes(100_000))
         found = self.ask()
 

@@ -20,6 +20,7 @@ from echosvc.protocols import Echo, EchoFactory
 from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor
+from tests.waiting import until
 
 STALL_TIMEOUT = 10.0
 
@@ -99,7 +100,7 @@ class StreamCase(SynchronousTestCase):
 
     def fill(self, transport: StreamTransport) -> None:
         """Write until the kernel takes no more and something stays queued."""
-        while select.select([], [transport.socket], [], 0)[1] or not transport.dataBuffer:
+        for _ in until(lambda: transport.dataBuffer and not select.select([], [transport.socket], [], 0)[1]):
             transport.write(b"x" * 1_000_000)
             transport.doWrite()
 
@@ -355,7 +356,7 @@ class QueueTests(StreamCase):
             transport.write(piece)
         wanted, came = b"".join(pieces), bytearray()
         client.settimeout(5)
-        while not came.endswith(wanted[-500:]):
+        for _ in until(lambda: came.endswith(wanted[-500:])):
             came = (came + client.recv(1_000_000))[-2 * len(wanted) :]
             if transport.dataBuffer or transport._tempDataLen:
                 transport.doWrite()
@@ -438,7 +439,7 @@ class ClosingTests(StreamCase):
         for since_look in (0.1, 0.9):
             self.reactor.pump([since_look])
             delivered = transport._delivered()
-            while transport._delivered() == delivered:
+            for _ in until(lambda: transport._delivered() != delivered):
                 client.recv(100_000)
             self.reactor.pump([1 - since_look])
             self.reactor.pump([0.125] * 8 * 298)
@@ -478,7 +479,7 @@ class ClosingTests(StreamCase):
         transport.loseConnection()
         for _ in range(3):
             delivered = transport._delivered()
-            while transport._delivered() == delivered:
+            for _ in until(lambda: transport._delivered() != delivered):
                 client.recv(100_000)
                 transport.doWrite()
             self.wait(STALL_TIMEOUT * 0.8)
@@ -493,7 +494,7 @@ class ClosingTests(StreamCase):
         self.fill(transport)
         for _ in range(3):
             taken, delivered = transport.bytes_out, transport._delivered()
-            while transport._delivered() == delivered:
+            for _ in until(lambda: transport._delivered() != delivered):
                 client.recv(1000)
             self.assertEqual(transport.bytes_out, taken)
             self.wait(STALL_TIMEOUT * 0.8)
