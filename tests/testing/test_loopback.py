@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from echosvc.protocols import DatagramEcho, EchoFactory
 from echosvc.testing import LoopbackReactor, SocketClient, _loopback, narrow_socket
 from echosvc.transports import StreamPort
+from tests.machine import needs_ipv6
 from tests.waiting import until
 
 
@@ -207,6 +208,7 @@ class ClientTests(LoopbackCase):
 
         self.assertNotEqual(client.receive(), b"")
 
+    @needs_ipv6
     def test_over_ipv6(self) -> None:
         """And there."""
         address = self.reactor.listenTCP(0, EchoFactory(), interface="::1").getHost()

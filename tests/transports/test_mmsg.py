@@ -18,13 +18,14 @@ from echosvc.transports import linux, mmsg
 from echosvc.transports.batched_messages import BatchedMessages
 from echosvc.transports.linux import SOL_UDP, UDP_SEGMENT
 from echosvc.transports.messages import BATCH, PlainMessages
+from tests.machine import LOOPBACKS
 from tests.transports.message_bench import Bench, MessagesCase
 from tests.waiting import until
 
 #: One step: which client sends, to which host, how many, of what size, whether as one segmented send.
 _STEP = st.tuples(
     st.integers(0, 5),
-    st.sampled_from(["127.0.0.1", "127.0.0.8", "::1"]),
+    st.sampled_from([*LOOPBACKS, "127.0.0.8"]),
     st.integers(1, 70),
     st.one_of(st.integers(0, 3), st.integers(0, 1500), st.sampled_from([9000, 65507])),
     st.booleans(),

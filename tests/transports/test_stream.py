@@ -20,6 +20,7 @@ from echosvc.protocols import Echo, EchoFactory
 from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor
+from tests.machine import needs_ipv6
 from tests.waiting import until
 
 STALL_TIMEOUT = 10.0
@@ -129,6 +130,7 @@ class PortTests(StreamCase):
         self.assertEqual(transport.getHost(), IPv4Address("TCP", *client.getpeername()))
         self.assertIn(",127.0.0.1", transport.logPrefix())
 
+    @needs_ipv6
     def test_ipv6_peer_is_ipv6(self) -> None:
         """An IPv6 client on the same port keeps its address."""
         _, transport = self.connect(self.open_port(RecorderFactory(), "::"), "::1")
