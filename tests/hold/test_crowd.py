@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.hold import crowd, service
 from tests.hold.crowd import LARGEST, Client, Crowd
 from tests.hold.promise import Broken
+from tests.waiting import until
 
 
 class ClientTests(SynchronousTestCase):
@@ -30,7 +31,7 @@ class ClientTests(SynchronousTestCase):
         self.server, _ = listener.accept()
         self.addCleanup(self.server.close)
         self.server.settimeout(5)
-        while self.client.sent < 2:
+        for _ in until(lambda: self.client.sent >= 2):
             self.client.next_piece()
             self.client.send()
         self.piece = self.server.recv(LARGEST)

@@ -28,6 +28,7 @@ from tests.hold.runner import execute
 from tests.hold.service import Listening, listening, trouble
 from tests.hold.unguarded import GUARDS
 from tests.hold.unix import OLD_KERNEL
+from tests.waiting import until
 
 
 def returning(figures: str, *, stock: str | None = None, xinetd: str | None = None) -> Promise:
@@ -105,7 +106,7 @@ class KernelTests(SynchronousTestCase):
         """Bytes that the peer has no room for are counted."""
         self.server.setblocking(False)
         with contextlib.suppress(BlockingIOError):
-            while True:
+            for _ in until(lambda: False):
                 self.server.send(bytes(100_000))
         found = self.ask()
 

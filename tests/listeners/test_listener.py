@@ -23,6 +23,7 @@ from echosvc.listeners.layers import Layers
 from echosvc.listeners.listener import Listener, describe
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, find
+from echosvc.transports.addresses import display
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor, udp_socket
 from tests.listeners.cases import (
@@ -34,6 +35,7 @@ from tests.listeners.cases import (
     unix_listener,
     unixgram_listener,
 )
+from tests.machine import OTHER_LOOPBACK
 
 
 @attrs.frozen
@@ -97,10 +99,11 @@ class NameTests(ListeningCase):
 
     def test_says_what_listens_where(self) -> None:
         """One line, with the protocol and where it is specified."""
-        listener = self.open(tcp_listener(interface="::1"))
+        listener = self.open(tcp_listener(interface=OTHER_LOOPBACK))
 
-        self.assertEqual(f"echo (RFC 862) listens on TCP [::1]:{listener.port}", str(listener))
-        self.assertEqual(f"TCP [::1]:{listener.port}", listener.where)
+        place = f"TCP {display(OTHER_LOOPBACK, listener.port or 0)}"
+        self.assertEqual(f"echo (RFC 862) listens on {place}", str(listener))
+        self.assertEqual(place, listener.where)
 
     def test_unix_sockets_have_no_port(self) -> None:
         """They are named as their endpoints name them."""

@@ -26,6 +26,7 @@ from echosvc.transports.linux import LINUX, SOL_UDP, UDP_SEGMENT
 from echosvc.transports.messages import BATCH, PlainMessages
 from tests.certificates import folder_for
 from tests.doubles import FakeReactor
+from tests.machine import OTHER_LOOPBACK
 from tests.transports.ports import BatchRecorder, PortCase, Recorder
 
 
@@ -36,7 +37,7 @@ class BatchTests(PortCase):
         """One call, with every datagram of every peer, and all are answered."""
         recorder = BatchRecorder()
         port = self.open_port(recorder, "::")
-        clients = [self.client("127.0.0.1"), self.client("::1"), self.client("127.0.0.1")]
+        clients = [self.client("127.0.0.1"), self.client(OTHER_LOOPBACK), self.client("127.0.0.1")]
         for number in range(9):
             client = clients[number % 3]
             host = client.getsockname()[0]

@@ -27,6 +27,7 @@ from echosvc.transports.linux import LINUX
 from echosvc.transports.unix import UnixTransport
 from tests.doubles import FakeReactor
 from tests.transports.test_stream import RecorderFactory
+from tests.waiting import until
 
 STALL_TIMEOUT = 10.0
 
@@ -203,7 +204,7 @@ class ConnectionTests(UnixPortCase):
         for message in (b"hello", b"x" * 100_000):
             client.sendall(message)
             received = b""
-            while len(received) < len(message):
+            for _ in until(lambda: len(received) == len(message)):
                 self.hub.doRead()
                 received += client.recv(len(message))
 
@@ -257,7 +258,7 @@ class ConnectionTests(UnixPortCase):
 
     def fill(self, transport: UnixTransport) -> None:
         """Write until the kernel takes no more and something stays queued."""
-        while not transport.dataBuffer:
+        for _ in until(lambda: transport.dataBuffer):
             transport.write(b"x" * 1_000_000)
             transport.doWrite()
 
