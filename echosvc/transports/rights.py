@@ -22,7 +22,7 @@ import socket
 import struct
 import termios
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from echosvc.transports.linux import SO_PASSRIGHTS, Control
 
@@ -130,15 +130,15 @@ class SentDescriptors:
                 more = self._waiting > self._threads < THREADS
                 self._threads += more
             self._queue.put(each)
-            if more:
-                threading.Thread(target=self._work, name="closes sent descriptors", daemon=True).start()
+            if more and not _start(self._work):
+                with self._lock:
+                    self._threads -= 1
 
     def _work(self) -> None:
         while True:
-            with contextlib.suppress(
-                RecursionError
-            ):  # sockets in sockets, a thousand deep: they are closed all the same
-                _dismantle(self._queue.get())
+            descriptor = self._queue.get()
+            with contextlib.suppress(RecursionError):  # sockets in sockets in sockets: all are closed
+                _dismantle(descriptor)
             with self._lock:
                 self._waiting -= 1
 
@@ -172,9 +172,20 @@ def close_bound(sock: socket.socket) -> None:
     if sock.family != socket.AF_UNIX:
         sock.close()
         return
-    thread = threading.Thread(target=sock.close, name="closes a UNIX socket", daemon=True)
-    thread.start()
-    thread.join(GRACE)
+    if thread := _start(sock.close):
+        thread.join(GRACE)
+    else:
+        sock.close()
+
+
+def _start(work: Callable[[], None]) -> threading.Thread | None:
+    """Begin a thread for which the end of the process does not wait; None if the system has none left."""
+    thread = threading.Thread(target=work, name="closes descriptors", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
 
 
 def _dismantle(descriptor: int) -> None:

@@ -103,11 +103,14 @@ def open_socket_of(peer: UnixPeer) -> int | str:
     if not peer.startswith("/"):
         return TO_RELATIVE_PATH
     descriptor = os.open(peer, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    found = os.fstat(descriptor)
-    if peer.uid is None or found.st_uid != peer.uid or not stat.S_ISSOCK(found.st_mode):
-        os.close(descriptor)
-        return TO_FOREIGN_PATH
-    return descriptor
+    is_theirs = False
+    try:
+        found = os.fstat(descriptor)
+        is_theirs = peer.uid is not None and found.st_uid == peer.uid and stat.S_ISSOCK(found.st_mode)
+    finally:
+        if not is_theirs:
+            os.close(descriptor)
+    return descriptor if is_theirs else TO_FOREIGN_PATH
 
 
 def name_of(descriptor: int) -> str:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.protocol import Factory, Protocol
@@ -389,6 +390,25 @@ class ClosingTests(SynchronousTestCase):
             threading.Event().wait(0.01)
 
         self.assertFalse(sent.is_full())
+
+    def test_without_threads(self) -> None:
+        """Where the system has no thread left, they wait until there is one; a bound socket is closed at once."""
+        sent = SentDescriptors()
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+
+        def fail(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with mock.patch.object(threading.Thread, "start", fail), socket.socket(socket.AF_UNIX) as sock:
+            sent.close([writing])
+            close_bound(sock)
+            self.assertEqual((1, -1), (sent._waiting, sock.fileno()))
+        another = os.pipe()
+        sent.close([another[1]])
+
+        self.assertEqual([b"", b""], [os.read(reading, 1), os.read(another[0], 1)])
+        os.close(another[0])
 
     def test_a_bound_socket(self) -> None:
         """It is closed, and what another copy of it has is left to that."""

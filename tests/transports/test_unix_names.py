@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -183,6 +184,24 @@ class AnswerTests(NameCase):
         self.port.write(b"first", str(self.folder / "link"))
 
         self.assertEqual(b"first", client.recv(9))
+
+
+class LookTests(NameCase):
+    """Looking at what is at a path."""
+
+    def test_what_cannot_be_looked_at(self) -> None:
+        """The error is counted, and no descriptor is left."""
+        self.ask(self.folder / "c")
+        before = len(os.listdir("/dev/fd"))  # noqa: PTH208  # names, not paths
+
+        def fail(_: int) -> os.stat_result:
+            raise OSError(errno.EIO, "broken")
+
+        self.patch(os, "fstat", fail)
+        self.port.doRead()
+
+        self.assertEqual({"send-EIO": 1}, self.port.drops)
+        self.assertEqual(before, len(os.listdir("/dev/fd")))  # noqa: PTH208  # likewise
 
 
 class SenderTests(SynchronousTestCase):
