@@ -42,6 +42,8 @@ from tests.hold import (
     small,
     soak,
     stream,
+    tls_memory,
+    tls_turn,
     units,
     workers,
 )
@@ -86,6 +88,8 @@ FAMILIES = (
     readme,
     reloads,
     extending,
+    tls_memory,
+    tls_turn,
 )
 
 

@@ -276,6 +276,7 @@ class Idle:
     "{count} connections{over} echo; idle, each costs at most {kib} KiB; closed, nothing is left",
     {
         Carrier.TCP: Idle(10_000, 2),
+        Carrier.TLS: Idle(3_000, 16),
         Carrier.UNIX: Idle(10_000, 2),
         Carrier.PROXY: Idle(10_000, 4),  # client and proxy are named
     },

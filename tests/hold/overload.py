@@ -113,6 +113,7 @@ class Capped:
     f"in {CAP // MIB} MiB: {{idle}} idle connections{{over}} and {{greedy}} clients that never read do not have it killed",
     {
         Carrier.TCP: Capped(3000, 500, 10_000),
+        Carrier.TLS: Capped(2000, 200, 2700),
         # What the kernel keeps of a UNIX connection, up to 208 KB, counts as the service's own.
         Carrier.UNIX: Capped(3000, 150, 10_000),
         Carrier.PROXY: Capped(3000, 500, 10_000),

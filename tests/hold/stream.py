@@ -161,7 +161,7 @@ def never_reading(run: Run, greedy: Greedy) -> str:
 @carried(
     "T11-crowd",
     "{count} clients{over} that send and never read cost at most {mib} MiB, do not slow others, and are cut off at their time, to a second",
-    dict.fromkeys((Carrier.TCP, Carrier.UNIX, Carrier.PROXY), Greedy(500, 128)),
+    dict.fromkeys(Carrier, Greedy(500, 128)),
     deadline=90,
     unguarded=r"^\+\d{3,} MiB",
 )

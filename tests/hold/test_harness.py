@@ -195,9 +195,7 @@ class SelectTests(SynchronousTestCase):
         """A number means every promise of that number, in any case."""
         names = ("T11-memory", "T11-crowd", "T11-close", "T11-slow", "T11-stuck")
 
-        self.assertEqual(
-            [each for name in names for each in over(name) if each != "T11-crowd-tls"], self.names("t11")
-        )
+        self.assertEqual([each for name in names for each in over(name)], self.names("t11"))
 
     def test_word(self) -> None:
         """A whole name means that promise alone."""
@@ -209,12 +207,12 @@ class SelectTests(SynchronousTestCase):
 
     def test_carriers(self) -> None:
         """A promise over each carrier is one of its number, with a name and figures of its own."""
-        self.assertEqual(["T07", "T07-unix", "T07-proxy"], self.names("T07"))
+        self.assertEqual(["T07", "T07-tls", "T07-unix", "T07-proxy"], self.names("T07"))
         self.assertEqual(["T07-unix"], self.names("t07-unix"))
 
         texts = {each.name: each.text for each in PROMISES}
         self.assertIn("10000 connections echo; idle, each costs at most 2 KiB", texts["T07"])
-        self.assertIn("behind a PROXY header echo; idle, each costs at most 4 KiB", texts["T07-proxy"])
+        self.assertIn("connections over TLS echo; idle, each costs at most 16 KiB", texts["T07-tls"])
 
     def test_names_differ(self) -> None:
         """No two promises have the same name."""

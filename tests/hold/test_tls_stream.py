@@ -1,16 +1,18 @@
-"""Tests of the promises' TLS client: OpenSSL must understand it."""
+"""Tests of the promises' TLS client, and of the one that sends nothing but KeyUpdates: OpenSSL must understand both."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import ssl
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import Authority, folder_for
 from tests.hold.clients import in_threads
-from tests.hold.tls_stream import LEAST, RECORD, TLSStream
+from tests.hold.tls_stream import LEAST, RECORD, TLSStream, client_context
+from tests.hold.tls_talker import Sealer
 
 
 class TLSCase(SynchronousTestCase):
@@ -21,15 +23,20 @@ class TLSCase(SynchronousTestCase):
         folder = folder_for(self)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(*Authority().issue("localhost").write(folder))
+        self.keys = Path(folder) / "keys"
         self.received, self.answers = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.server = self.context.wrap_bio(self.received, self.answers, server_side=True)
         ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(5)
-        self.client = TLSStream(ours)
+        self.client = TLSStream(ours, self.client_settings())
         self.client.settimeout(5)
         self.addCleanup(self.client.close)
         self.addCleanup(self.theirs.close)
         in_threads(lambda number: self.client.handshake() if number else self.serve(), count=2, at_once=2)
+
+    def client_settings(self) -> ssl.SSLContext:
+        """Those of the client."""
+        return client_context()
 
     def serve(self) -> None:
         """Make the handshake, on the server's side."""
@@ -124,3 +131,30 @@ class StreamTests(TLSCase):
                 heard += self.heard()
 
         self.assertEqual(data, heard + self.heard())
+
+
+class SealerTests(TLSCase):
+    """The client that sends KeyUpdates."""
+
+    def client_settings(self) -> ssl.SSLContext:
+        """Those of a client that tells its secrets."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.keylog_filename = str(self.keys)
+        return context
+
+    def test_understood(self) -> None:
+        """OpenSSL takes the KeyUpdates, and what comes after each."""
+        lines = (line.split() for line in self.keys.read_text().splitlines())
+        secret = next(bytes.fromhex(line[2]) for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0")
+        cipher = self.client.tls.cipher()
+        assert cipher is not None
+        sealer = Sealer(secret, cipher[0])
+        for word in (b"one", b"two"):
+            self.theirs_takes(sealer.update() + sealer.update() + sealer.seal(23, word))
+
+            self.assertEqual(word, self.heard())
+
+    def theirs_takes(self, records: bytes) -> None:
+        """Send records past the client."""
+        self.client.sock.sendall(records)

@@ -14,8 +14,6 @@ from echosvc.transports.stream import PatientConnection, StreamPort
 from tests.hold.carriers import Carrier, over
 from tests.hold.unguarded.registry import guard_of, replace
 
-NOT_TLS = (Carrier.TCP, Carrier.UNIX, Carrier.PROXY)
-
 
 def _nothing(*_: Any) -> None:
     """Do nothing."""
@@ -44,7 +42,7 @@ def _queue_the_rest() -> None:
     replace(DirectConnection, "write", write)
 
 
-@guard_of(*over("T07", *NOT_TLS))
+@guard_of(*over("T07"))
 def _keep_nothing() -> None:
     """A connection that is idle keeps no buffer."""
     connection_made = Echo.connectionMade
@@ -63,7 +61,7 @@ def _pause() -> None:
     replace(Echo, "readConnectionLost", lambda echo: echo.transport.loseConnection())
 
 
-@guard_of(*over("T10", *NOT_TLS), *over("T11-crowd", *NOT_TLS))
+@guard_of(*over("T10"), *over("T11-crowd"))
 def _bound_memory() -> None:
     """Nothing is read while much waits to be sent; and if it is too much in all, somebody has to go."""
     _pause()
