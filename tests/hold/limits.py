@@ -129,7 +129,7 @@ class Greed:
     {
         Carrier.TCP: Greed(2000, BOUND),
         Carrier.TLS: Greed(500, 2 * BOUND),
-        Carrier.PROXY: Greed(2000, BOUND),
+        Carrier.PROXY: Greed(1000, BOUND),
     },
     deadline=60,
     stock=r"^300 of 300 of one source let in, .* [1-9]\d{3} let in",
