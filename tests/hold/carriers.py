@@ -4,9 +4,9 @@ Everything that differs is here: what the service is started with, and how a cli
 promises use of one; each has made itself known when it is handed out: handshake done, header sent. So a promise is one
 function, and `tests.hold.promise.carried` makes one of it for each carrier, with figures of its own.
 
-What means nothing, or something else:
+What means something else:
 
-- T13 over UNIX: its clients have no address, and so no source that could be greedy.
+- T13 over UNIX: its clients have no address. The kernel tells which user each is (SO_PEERCRED), and that is its source.
 - T11-slow over UNIX: the kernel tells of what was read only when all of one write was, so that a reader must take that, up to
   32 KiB, within `--stall-timeout`.
 - T11-stuck over TLS: where there is no room for data there is none for close_notify either. The client ends with FIN alone.

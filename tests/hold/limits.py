@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.hold.carriers import Carrier, Stream, dial
 from tests.hold.clients import IPV4, answers, in_threads, receive_exactly
+from tests.hold.forge import needs_root
 from tests.hold.programs import allow_descriptors, program, reset_at_end
 from tests.hold.promise import Broken, carried, kept, promise
 from tests.hold.run import Run
@@ -115,7 +116,7 @@ class Greed:
     Attributes:
         rate: Connections that it begins in a second.
         bound: Milliseconds in which another is answered; or `WORST` times as long as this machine was late in the same run.
-        names: Two sources: the greedy one, and the other.
+        names: Two sources, as `dial` has them: the greedy one, and the other.
     """
 
     rate: int
@@ -129,6 +130,7 @@ class Greed:
     {
         Carrier.TCP: Greed(2000, BOUND),
         Carrier.TLS: Greed(500, 2 * BOUND),
+        Carrier.UNIX: Greed(2000, BOUND, names=("12345", "12346")),  # each user is a source
         Carrier.PROXY: Greed(1000, BOUND),
     },
     deadline=60,
@@ -141,6 +143,8 @@ def greedy_source(run: Run, greed: Greed) -> str:
     seconds, places, tries = (10 if run.long else 3), 200, 100
     limit = places * 3 // 4
     greedy_one, honest_one = greed.names
+    if run.carrier is Carrier.UNIX:
+        needs_root()  # to be other users
     server = run.serve("--max-connections", str(places), limits=True)
     with contextlib.ExitStack() as sockets:
         held = [sockets.enter_context(_connected(server, greedy_one)) for _ in range(2 * limit)]

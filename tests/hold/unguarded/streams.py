@@ -11,7 +11,7 @@ from echosvc.protocols.echo import Echo
 from echosvc.transports import accepting
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.stream import PatientConnection, StreamPort
-from tests.hold.carriers import Carrier, over
+from tests.hold.carriers import over
 from tests.hold.unguarded.registry import guard_of, replace
 
 
@@ -86,7 +86,7 @@ def _look_at_everybody() -> None:
     replace(sweep.Sweep, "look", _nothing)
 
 
-@guard_of(*over("T13", Carrier.TCP, Carrier.TLS, Carrier.PROXY))
+@guard_of(*over("T13"))
 def _count_sources() -> None:
     """A source has no more than its part."""
     replace(quota.Quota, "refuses_source", _nothing)
