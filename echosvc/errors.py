@@ -350,7 +350,7 @@ class PortInUse(ListenError):
 
 
 class ListenNotPermitted(ListenError):
-    """The port needs a privilege that this process does not have."""
+    """The port, or what is spoken there, needs a privilege that this process does not have."""
 
     exit_code = ExitCode.PERMISSION
 

@@ -54,6 +54,14 @@ def imported(tree: ast.AST) -> list[list[str]]:
     return [name for name in names if name[0] == "echosvc"]
 
 
+def takes(condition: ast.expr) -> bool:
+    """Whether the condition of a loop takes something each time: by ``:=``, or by ``recv``."""
+    return any(
+        isinstance(node, ast.NamedExpr) or (isinstance(node, ast.Attribute) and node.attr == "recv")
+        for node in ast.walk(condition)
+    )
+
+
 class StructureTests(SynchronousTestCase):
     """The drawing of the house is true."""
 
@@ -68,6 +76,21 @@ class StructureTests(SynchronousTestCase):
                 there = room_of(name)
                 if there is not None and ROOMS.index(there) < ROOMS.index(here):
                     wrong.append(f"{path.name} in {here} imports {there}")
+
+        self.assertEqual(wrong, [])
+
+    def test_no_loop_of_a_test_waits_for_ever(self) -> None:
+        """A ``while`` takes what something returns until it ends; all else waits by `tests.waiting.until`, which gives up."""
+        promises = {
+            path for path in (ROOT / "tests" / "hold").rglob("*.py") if not path.name.startswith("test_")
+        }
+        wrong = []
+        for path in sorted({*(ROOT / "tests").rglob("*.py")} - promises - {ROOT / "tests" / "waiting.py"}):
+            wrong += [
+                f"{path.relative_to(ROOT)}:{node.lineno}: while {ast.unparse(node.test)}"
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.While) and not takes(node.test)
+            ]
 
         self.assertEqual(wrong, [])
 

@@ -273,9 +273,14 @@ class AdmissionTests(ConfigCase, OptionsCase):
         found = self.parse(
             *("--allow", "10.0.0.0/8", "--allow", "::1", "--deny", "10.1.0.0/16"),
             *("--idle-timeout", "60", "--lifetime", "1.5", "--port", "7", "--listen", "echo=tcp:8"),
+            *("--user-limits", "off"),
         ).settings.listeners
         door = DoorSettings(
-            allow=("10.0.0.0/8", "::1"), deny=("10.1.0.0/16",), idle_timeout=60.0, lifetime=1.5
+            allow=("10.0.0.0/8", "::1"),
+            deny=("10.1.0.0/16",),
+            idle_timeout=60.0,
+            lifetime=1.5,
+            user_limits=False,
         )
 
         self.assertEqual([door] * 3, [each.door for each in found])
@@ -316,6 +321,7 @@ class AdmissionTests(ConfigCase, OptionsCase):
             ("--deny", "::1"),
             ("--idle-timeout", "9"),
             ("--lifetime", "9"),
+            ("--user-limits", "on"),
         ):
             self.assertEqual(
                 f"{option} is for --port and --listen; a file says it in [[listener]] or [defaults]",
@@ -338,6 +344,7 @@ class AdmissionTests(ConfigCase, OptionsCase):
             ("--accept-rate-per-source", "1e3", rate),
             ("--idle-timeout", "0.5", time),
             ("--lifetime", "never", time),
+            ("--user-limits", "no", "must be on or off"),
         ):
             self.assertEqual(f"{option} {value}: {remedy}", self.refuse(option, value))
             self.assertIn(option, self.refuse("--config", "/none", option, value))

@@ -23,7 +23,7 @@ SPARE = 16
 FEW = 32
 
 
-def provide_for(connections: int, ceiling: int | None = None) -> int:
+def provide_for(connections: int, ceiling: int | None = None, spare: int = 0) -> int:
     """Raise the limit of descriptors (RLIMIT_NOFILE) so far that there is one for each connection.
 
     The soft limit is only that low by tradition, for programs that call select(2); what the administrator means is the hard
@@ -32,11 +32,12 @@ def provide_for(connections: int, ceiling: int | None = None) -> int:
     Args:
         connections: How many are wanted.
         ceiling: Descriptors beyond which none can be used, whatever the limit; None if all can.
+        spare: Descriptors that are kept free besides `SPARE`.
 
     Returns:
         How many there can be: as many, or fewer if the hard limit is too low; at least one.
     """
-    ours = _open_now() + SPARE
+    ours = _open_now() + SPARE + spare
     wanted = connections + overbooked(connections) + ours
     room = _raise_to(wanted if ceiling is None else min(wanted, ceiling)) - ours
     while connections > 1 and connections + overbooked(connections) > room:

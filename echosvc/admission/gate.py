@@ -15,7 +15,6 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Protocol, cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
 from echosvc.admission.access import AccessList
@@ -211,12 +210,13 @@ class Door:
         self.quotas = [gate.quota] if quota is None else [quota, gate.quota]
         self.sweep = Sweep(idle_timeout=settings.idle_timeout, lifetime=settings.lifetime, ended=self.counts)
         self._trusts = trusts
+        self._limits_users = settings.user_limits
 
     def admit(self, peer: IAddress) -> Ticket | None:
         """Decide about a connection that was accepted.
 
         Args:
-            peer: Who connects: an IPv4 or IPv6 address, or a UNIX one.
+            peer: Who connects: an IPv4 or IPv6 address, or a user of this machine.
 
         Returns:
             None if it is to be closed at once; the refusal has been counted.
@@ -225,9 +225,7 @@ class Door:
         kind = Ticket
         full = self.full()
         if self._trusts is None:
-            if isinstance(peer, IPv4Address | IPv6Address):
-                source = self.gate.sources.key_of_host(peer.host)
-                reason = self.refuses_client(peer.host, source)
+            source, reason = self.judge(peer)
         elif not self._trusts(peer):
             reason = PROXY_UNTRUSTED
         elif full is not None:
@@ -273,14 +271,18 @@ class Door:
         """Tell which connections are in, but for those of which nothing is known but that they are."""
         return [each.connection for each in self.tickets() if each.connection is not None]
 
-    def refuses_client(self, host: str, source: bytes) -> str | None:
-        """Tell why a client may not come in; None if it may, as far as its address is concerned."""
-        if not (self.access.is_empty or self.access.admits(host)):
-            return ACCESS_DENIED
+    def judge(self, client: IAddress) -> tuple[bytes | None, str | None]:
+        """Tell which source a client is, and why it may not come in, as far as that is concerned; None if it may."""
+        source = self.gate.sources.of_peer(client, users=self._limits_users)
+        if source is None:
+            return None, None
+        host = getattr(client, "host", None)
+        if host is not None and not (self.access.is_empty or self.access.admits(host)):
+            return source, ACCESS_DENIED
         for quota in self.quotas:
             if reason := quota.refuses_source(source):
-                return reason
-        return None
+                return source, reason
+        return source, None
 
     def full(self, besides: int = 0) -> Quota | None:
         """Tell where all places are taken: this listener's, else those of all; None if there is room.
@@ -346,10 +348,7 @@ class Ticket(Member):
         door = self.door
         if door is None:
             return False
-        source = reason = None
-        if isinstance(peer, IPv4Address | IPv6Address):
-            source = door.gate.sources.key_of_host(peer.host)
-            reason = door.refuses_client(peer.host, source)
+        source, reason = door.judge(peer)
         if reason is None:
             reason = door.refuses_all(None if self.has_place else door.full(besides=1))
         if reason is not None:

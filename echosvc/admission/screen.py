@@ -19,7 +19,8 @@ from echosvc.admission.rate import FREE, Allowance, Everyone, Rate, Verdict, ref
 from echosvc.admission.recent import Recent
 from echosvc.admission.rules import Rules, is_loopback
 from echosvc.admission.sources import Sources
-from echosvc.transports import Arrival, Envelopes, Refusal
+from echosvc.admission.users import UserScreen
+from echosvc.transports import Arrival, Envelopes, Refusal, Source
 
 __all__ = [
     "ANSWER_RATE",
@@ -89,6 +90,7 @@ class Screens:
 
     Args:
         own_ports: Every UDP port of the service.
+        own_names: The name of every UNIX datagram socket of the service.
         seconds: Tells the time, in seconds of a clock that is not set.
         sources: Who counts as one source.
     """
@@ -96,6 +98,7 @@ class Screens:
     def __init__(
         self,
         own_ports: Iterable[int],
+        own_names: Iterable[Source] = (),
         *,
         seconds: Callable[[], float] = time.monotonic,
         sources: Sources | None = None,
@@ -103,11 +106,15 @@ class Screens:
         self._own_ports = tuple(own_ports)
         self._seconds = seconds
         self._sources = sources or Sources()
+        self._own_names = tuple(own_names)
         self._made: list[tuple[weakref.ref[DatagramScreen], ScreenSettings]] = []
+        self._made_of_users: weakref.WeakSet[UserScreen] = weakref.WeakSet()
 
-    def change(self, own_ports: Iterable[int]) -> None:
-        """Have every screen know other ports as our own: listeners were opened, or removed."""
-        self._own_ports = tuple(own_ports)
+    def change(self, own_ports: Iterable[int], own_names: Iterable[Source] = ()) -> None:
+        """Have every screen know other ports and names as our own: listeners were opened, or removed."""
+        self._own_ports, self._own_names = tuple(own_ports), tuple(own_names)
+        for each in self._made_of_users:
+            each.use_own(self._own_names)
         self._made = [(screen, settings) for screen, settings in self._made if screen() is not None]
         for reference, settings in self._made:
             if (screen := reference()) is not None:
@@ -151,6 +158,22 @@ class Screens:
             seconds=self._seconds,
         )
         self._made.append((weakref.ref(made), settings))
+        return made
+
+    def user_screen(self, settings: ScreenSettings, *, user_limits: bool = True) -> UserScreen:
+        """Make the screen of one listener for this machine's users.
+
+        Args:
+            settings: What is let in there.
+            user_limits: Whether each user has a rate, and not only all together.
+        """
+        rate = everyone = None
+        if settings.rate and user_limits:
+            rate = Rate(settings.rate, settings.burst or settings.rate, self._seconds, DATAGRAM_RATE)
+        if settings.total:
+            everyone = Everyone(settings.total, settings.total, self._seconds, DATAGRAM_RATE_TOTAL)
+        made = UserScreen(self._own_names, rate=rate, everyone=everyone)
+        self._made_of_users.add(made)
         return made
 
 

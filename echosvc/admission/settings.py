@@ -23,6 +23,8 @@ class DoorSettings:
         lifetime: Seconds after which a connection is ended in any case; 0 for never.
         byte_rate: Bytes in a second that are read of each connection; 0 for any number.
         byte_rate_total: Bytes in a second that are read of all connections here together; 0 for any number.
+        user_limits: Whether limits of a source hold for each user on UNIX sockets. False where a local proxy brings all clients under one
+            user.
     """
 
     allow: tuple[str, ...] = ()
@@ -32,6 +34,7 @@ class DoorSettings:
     lifetime: float = 0.0
     byte_rate: float = 0.0
     byte_rate_total: float = 0.0
+    user_limits: bool = True
 
     @property
     def has_files(self) -> bool:

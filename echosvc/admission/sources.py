@@ -5,7 +5,12 @@ from __future__ import annotations
 import socket
 from functools import lru_cache
 
-__all__ = ["Sources", "packed"]
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+
+from echosvc.transports import UserAddress
+
+__all__ = ["Sources", "key_of_user", "packed"]
 
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 2.5.5.2
 
@@ -13,6 +18,15 @@ _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 2.5.5.2
 REMEMBERED = 1024
 
 _NAT64 = bytes.fromhex("0064ff9b") + bytes(8)  # 64:ff9b::/96, RFC 6052 2.1
+
+
+def key_of_user(uid: int | None) -> bytes:
+    """Tell which source a user of this machine is; all of whom nothing is known are one.
+
+    Args:
+        uid: As the kernel has it.
+    """
+    return b"user of this machine %d" % uid if uid is not None else b"unknown user of this machine"
 
 
 def packed(host: str) -> bytes:
@@ -34,7 +48,7 @@ class Sources:
 
     An IPv4 address is a host, or the many behind one NAT. In IPv6 everybody has at least a /64 to themselves (RFC 7421): to
     count single addresses there would be to count nothing. No key of an IPv4 source is that of an IPv6 one: they have at
-    most 4 bytes, and at least 5. Two kinds of IPv6 address have not the network of their own that this supposes: a link-local one
+    most 4 bytes, and at least 5; that of a user (`key_of_user`) has more than 16. Two kinds of IPv6 address have not the network of their own that this supposes: a link-local one
     (fe80::/10) is a source by itself, and one that stands for an IPv4 address (NAT64 and the like, 64:ff9b::/96) is that one. The
     same link-local address on two links is one source: the bytes do not tell them apart.
 
@@ -47,6 +61,22 @@ class Sources:
         self._cuts = {4: _Cut(ipv4), 16: _Cut(ipv6)}
         #: `key` of an address as text. Most connections come from where others came from.
         self.key_of_host = lru_cache(REMEMBERED)(lambda host: self.key(packed(host)))
+
+    def of_peer(self, peer: IAddress, *, users: bool = True) -> bytes | None:
+        """Tell which source the peer of a connection is.
+
+        Args:
+            peer: An address of a host, or a user of this machine.
+            users: Whether each user is a source.
+
+        Returns:
+            None if it is none.
+        """
+        if isinstance(peer, IPv4Address | IPv6Address):
+            return self.key_of_host(peer.host)
+        if users and isinstance(peer, UserAddress) and peer.uid is not None:
+            return key_of_user(peer.uid)
+        return None
 
     def key(self, address: bytes) -> bytes:
         """Tell which source an address belongs to.

@@ -109,7 +109,7 @@ class ForeignListener:
         ValueError: A list of networks cannot be read; the message says which.
     """
 
-    udp_port = None
+    udp_port = own_name = None
     port: int | None = None
 
     def __init__(

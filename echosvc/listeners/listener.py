@@ -18,10 +18,13 @@ from echosvc.listeners.settings import Inherited, ListenerSettings
 from echosvc.listeners.sockets import Opened, set_receive_buffer, where
 from echosvc.observe import ConnectionLog, ListenerSnapshot
 from echosvc.protocols import WireProtocol
-from echosvc.transports import DatagramPort, StreamPort, UnixStreamPort
+from echosvc.transports import DatagramPort, StreamPort, UnixDatagramPort, UnixStreamPort
 from echosvc.transports.datagram import RECEIVE_QUEUE_FULL
 from echosvc.transports.own_source import OwnSource
 from echosvc.transports.pace import Pace, PacedStreamPort, PacedUnixStreamPort
+from echosvc.transports.rights import close_bound
+from echosvc.transports.unix import receives_descriptors
+from echosvc.transports.unix_names import can_answer_paths
 
 __all__ = ["Listener", "describe"]
 
@@ -49,6 +52,7 @@ class Listener:
         where: Where it listens, as logs show it, for example ``TCP [::]:8080 (IPv6 and IPv4)``.
         settings: What describes it.
         udp_port: The UDP port that was bound; None if it is none.
+        own_name: The name of the UNIX datagram socket that was bound; None if it is none.
         transport: ``tcp``, ``udp``, ``unix`` or ``unixgram``.
     """
 
@@ -70,6 +74,7 @@ class Listener:
         self.port: int | None = None if opened.sock.family == socket.AF_UNIX else opened.sock.getsockname()[1]
         self.is_datagram = opened.sock.type == socket.SOCK_DGRAM
         self.udp_port = self.port if self.is_datagram else None
+        self.own_name = opened.sock.getsockname() if self.is_datagram and self.port is None else None
         kinds = ("unix", "unixgram") if self.port is None else ("tcp", "udp")
         self.transport = kinds[self.is_datagram]
 
@@ -100,7 +105,8 @@ class Listener:
     def _serve_datagrams(self, reactor: Any, screens: Screens) -> _Port:
         protocol = self.wire.make_datagram(self.settings.options)
         if self.port is None:
-            return DatagramPort(self._sock, protocol, reactor)
+            screen = screens.user_screen(self.settings.screen, user_limits=self.settings.door.user_limits)
+            return UnixDatagramPort(self._sock, protocol, reactor, screen=screen)
         self._watch_addresses(reactor)
         amplifies = self.wire.amplifies
         self._screen = screens.screen(
@@ -128,8 +134,11 @@ class Listener:
 
     def _serve_streams(self, reactor: Any, gate: Gate) -> _Port:
         self._door = gate.door(self.settings.door, self._access, trusts=self._layers.trusts)
-        factory = self._layers.around(self.wire.make_stream(self.settings.options), reactor)
+        inner = self.wire.make_stream(self.settings.options)
+        factory = self._layers.around(inner, reactor)
         limits: Any = {"stall_timeout": self.settings.stall_timeout, "door": self._door}
+        if self.port is None:
+            limits["receives"] = receives_descriptors(inner)
         kind: Any = UnixStreamPort if self.port is None else StreamPort
         each, total = self.settings.door.byte_rate, self.settings.door.byte_rate_total
         if each or total:
@@ -158,7 +167,7 @@ class Listener:
         if self._opened.file is not None and (problem := self._opened.file.remove()):
             _log.warn("{problem}", problem=problem)
         if self._served is None:
-            self._sock.close()
+            close_bound(self._sock)
             return maybeDeferred(lambda: None)
         if not self._served.connected:
             pass  # stopped already
@@ -195,7 +204,7 @@ class Listener:
         """Serve the socket no longer, which its successor serves now. Connections that were accepted live on."""
         self._stop_watching_addresses()
         if self._served is None:
-            self._sock.close()
+            close_bound(self._sock)
         elif self._served.connected:
             self._served.stopListening()
 
@@ -304,6 +313,10 @@ class Listener:
                 )
         if self._own_source is not None and self._own_source.problem is not None:
             found.append(_not_recognised(self._own_source.problem))
+        if self.own_name is not None and not can_answer_paths():
+            found.append(
+                "there is no /proc here: clients whose name is a path are not answered, and those whose name is abstract are"
+            )
         return found
 
 

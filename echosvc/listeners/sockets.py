@@ -16,6 +16,7 @@ from echosvc.listeners.unix_sockets import SocketFile, open_unix_socket, show_pa
 from echosvc.transports import display
 from echosvc.transports.linux import LINUX, SO_RCVBUFFORCE
 from echosvc.transports.own_source import OwnSource
+from echosvc.transports.rights import close_bound
 
 __all__ = ["Opened", "explain", "open_all", "open_beside", "open_socket", "set_receive_buffer", "where"]
 
@@ -43,7 +44,7 @@ class Opened:
         if self.file is not None:
             self.file.remove()  # first: a closed socket's file gives its number to the next, which would be taken for it
         if self.sock is not None:
-            self.sock.close()
+            close_bound(self.sock)
 
 
 def open_all(listeners: Sequence[ListenerSettings]) -> list[Opened]:

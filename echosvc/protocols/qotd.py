@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import attrs
@@ -96,13 +95,11 @@ class QotdOptions:
 
     file: str = ""
 
-    def __attrs_post_init__(self) -> None:
-        """Read the file, or refuse it."""
-        _ = self.quotes
+    #: What was read, as it is sent: lines end with CR LF. Options with other quotes are not equal: a reload takes effect.
+    quotes: tuple[bytes, ...] = attrs.field(init=False, repr=False)
 
-    @cached_property
-    def quotes(self) -> tuple[bytes, ...]:
-        """What was read, as it is sent: lines end with CR LF."""
+    @quotes.default
+    def _read(self) -> tuple[bytes, ...]:
         if not self.file:
             return _parse(_BUILT_IN, "built in")
         try:

@@ -8,7 +8,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +127,15 @@ def _packages() -> Iterator[_Package]:
     """Ask every package by itself: `importlib.metadata.entry_points` gives nothing at all if one is damaged."""
     seen = set()
     for package in distributions():
-        try:
-            if GROUP not in (package.read_text("entry_points.txt") or ""):
-                continue
-            name, version = package.name or "unknown", package.version or "?"
-        except Exception:  # noqa: BLE001, S112  # it does not even say who it is
+        if not _names_our_group(package):
             continue
+        name, version = _name_and_version(package)
         if name in seen:  # an older one, further back on the path
             continue
-        seen.add(name)
-        provider = f"{name} {version}"
+        if name is not None:
+            seen.add(name)
+        name = name or "unknown"
+        provider = f"{name} {version or '?'}"
         try:
             points = [point for point in package.entry_points if point.group == GROUP]
         except Exception as problem:  # noqa: BLE001  # whatever the parser meets in what somebody wrote
@@ -144,6 +143,28 @@ def _packages() -> Iterator[_Package]:
             yield _Package(name, provider, problem=said)
         else:
             yield _Package(name, provider, points)
+
+
+def _names_our_group(package: Distribution) -> bool:
+    try:
+        return GROUP in (package.read_text("entry_points.txt") or "")
+    except UnicodeDecodeError as problem:
+        return GROUP.encode() in problem.object
+    except Exception:  # noqa: BLE001  # nothing of it can be read
+        return False
+
+
+def _name_and_version(package: Distribution) -> tuple[str | None, str | None]:
+    """Return what a package's METADATA says of it; None for what it does not say, or if there is none.
+
+    `Distribution.name` does not: without METADATA it is a DeprecationWarning since Python 3.12, and an error later.
+    """
+    try:
+        said = package.metadata
+    except Exception:  # noqa: BLE001  # it cannot be read, or there is none
+        return None, None
+    found = {key: said[key] for key in ("Name", "Version") if key in said}
+    return found.get("Name"), found.get("Version")
 
 
 def _broken(name: str, provider: str, problem: str) -> KnownProtocol:

@@ -95,6 +95,7 @@ class SayingFactory(Factory[Saying]):
     """
 
     noisy = False
+    protocol = Saying
 
     def __init__(self, say: Callable[[], bytes], *, reactor: IReactorTime | None = None) -> None:
         self._say = say

@@ -20,9 +20,9 @@ from echosvc.admission import (
     Sources,
     provide_for,
 )
-from echosvc.errors import EchosvcError, ListenError
+from echosvc.errors import EchosvcError, ListenError, ListenNotPermitted
 from echosvc.listeners import AnyListener, ListenerSettings, open_listeners
-from echosvc.listeners.settings import Place
+from echosvc.listeners.settings import Inherited, Place, UnixSocket
 from echosvc.observe import Complaints, DropReport, LogGuard, Snapshot, own_pipes
 from echosvc.service.draining import Drain, Drained
 from echosvc.service.notify import Notifier, figures
@@ -31,6 +31,7 @@ from echosvc.service.seeing import Seeing
 from echosvc.service.signals import Signals
 from echosvc.settings import Settings
 from echosvc.transports.hub import hub_for
+from echosvc.transports.rights import RESERVE, kernel_refuses
 
 if TYPE_CHECKING:
     from echosvc.admin.listener import AdminListener
@@ -94,14 +95,17 @@ class EchoService(Service):
         super().startService()
         self._log_guard.start()
         gate = self._gate = self._make_gate()
-        screens = self._screens = Screens(self._own_ports(), sources=gate.sources)
+        screens = self._screens = Screens(*self._own_places(), sources=gate.sources)
         for listener in self.listeners:
             listener.log_connections(self._settings.log_connections)
             try:
                 listener.start(self._reactor, screens, gate)
             except Exception as problem:
                 self._give_up()
-                raise ListenError(
+                # MemoryError: cffi, where a unit's MemoryDenyWriteExecute= refuses memory that is written and executed.
+                permitted = not isinstance(problem, PermissionError | MemoryError)
+                kind = ListenError if permitted else ListenNotPermitted
+                raise kind(
                     listener.settings.origin,
                     listener.where,
                     f"{listener.wire.name} cannot begin: {problem!r}",
@@ -175,8 +179,10 @@ class EchoService(Service):
         if self._drain is not None:
             self._drain.hurry()
 
-    def _own_ports(self) -> list[int]:
-        return [each.udp_port for each in self.listeners if each.udp_port is not None]
+    def _own_places(self) -> tuple[list[int], list[str | bytes]]:
+        """Tell the ports and names of our datagram sockets."""
+        ports = [each.udp_port for each in self.listeners if each.udp_port is not None]
+        return ports, [each.own_name for each in self.listeners if each.own_name]
 
     def _stopped(self, drained: Drained) -> None:
         if drained.finished or drained.aborted:
@@ -193,16 +199,21 @@ class EchoService(Service):
         """Make the gate, with a descriptor for everybody whom it will let in."""
         settings = self._settings.gate
         return Gate(
-            self._possible(settings.limits),
+            self._possible(self._settings),
             self._reactor,
             sources=Sources(settings.ipv4_prefix, settings.ipv6_prefix),
             max_queued=settings.max_queued,
         )
 
-    def _possible(self, limits: Limits) -> Limits:
-        """Provide a descriptor for everybody whom limits let in, or let in fewer."""
+    def _possible(self, settings: Settings) -> Limits:
+        """Provide a descriptor for each connection that the limits let in, or let in fewer."""
+        limits = settings.gate.limits
         wanted = limits.max_connections
-        most = provide_for(wanted or DEFAULT_MAX_CONNECTIONS, ceiling=_most_descriptors(self._reactor))
+        most = provide_for(
+            wanted or DEFAULT_MAX_CONNECTIONS,
+            ceiling=_most_descriptors(self._reactor),
+            spare=_sent_descriptors(settings),
+        )
         if wanted is not None and most < wanted:
             self._log.warn(
                 "max-connections is {most}, not {wanted}: the system allows no more descriptors; "
@@ -248,7 +259,7 @@ class EchoService(Service):
                 self._log.warn("{what}: from the next start on", what=what.replace("_", "-"))
         if _place(settings.admin) != _place(self._settings.admin):
             self._log.warn("admin: from the next start on")
-        self._gate.change(self._possible(settings.gate.limits), max_queued=settings.gate.max_queued)
+        self._gate.change(self._possible(settings), max_queued=settings.gate.max_queued)
         self._settings = settings
         self._choose_log_format()
         for listener in change.plan.unchanged:
@@ -269,7 +280,7 @@ class EchoService(Service):
             self._log.info("{where}: removed after {totals}", where=removed.where, totals=removed.totals())
             self._forget(removed)
             self._drain_door(removed)
-        self._screens.change(self._own_ports())
+        self._screens.change(*self._own_places())
         self._reload_files(change.plan.unchanged)
         self._log.info(
             "reloaded: {opened} opened, {changed} changed, {removed} removed, {unchanged} as before",
@@ -362,6 +373,13 @@ def open_service(
         listeners = open_listeners(settings.listeners, reactor)
         undo.pop_all()
     return EchoService(listeners, reactor, settings, reread=reread, notifier=notifier, admin=admin)
+
+
+def _sent_descriptors(settings: Settings) -> int:
+    """Tell how many descriptors must be free for those that peers may send over UNIX sockets."""
+    places = [each.place for each in (*settings.listeners, settings.admin) if each is not None]
+    is_unix = any(isinstance(each, UnixSocket | Inherited) for each in places)
+    return RESERVE if is_unix and not kernel_refuses() else 0
 
 
 def _place(admin: ListenerSettings | None) -> Place | None:

@@ -210,6 +210,7 @@ class _Reader:
             lifetime=_first(table.lifetime, defaults.lifetime),
             byte_rate=_first(table.byte_rate, defaults.byte_rate),
             byte_rate_total=_first(table.byte_rate_total, defaults.byte_rate_total),
+            user_limits=_first(table.user_limits, defaults.user_limits),
         )
 
     def _access(self, values: Strings, key: Key) -> tuple[str, ...]:

@@ -196,6 +196,7 @@ class Defaults:
         lifetime: Seconds after which a connection is ended in any case.
         byte_rate: Bytes in a second that are read of a connection.
         byte_rate_total: Bytes in a second that are read of all connections of the listener.
+        user_limits: Whether each user is a source on UNIX sockets.
     """
 
     backlog: int = attrs.field(default=BACKLOG.default, validator=_backlog)
@@ -212,6 +213,7 @@ class Defaults:
     lifetime: float = attrs.field(default=0.0, validator=_seconds_or_never)
     byte_rate: float = attrs.field(default=0.0, validator=_bytes_or_any)
     byte_rate_total: float = attrs.field(default=0.0, validator=_bytes_or_any)
+    user_limits: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -262,6 +264,7 @@ class ListenerTable(_Limits):
     lifetime: float | None = attrs.field(default=None, validator=optional(_seconds_or_never))
     byte_rate: float | None = attrs.field(default=None, validator=optional(_bytes_or_any))
     byte_rate_total: float | None = attrs.field(default=None, validator=optional(_bytes_or_any))
+    user_limits: bool | None = None
 
 
 @attrs.frozen(kw_only=True)

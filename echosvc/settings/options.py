@@ -10,7 +10,7 @@ import attrs
 from echosvc.admission import DoorSettings, GateSettings, ScreenSettings
 from echosvc.errors import InvalidOption
 from echosvc.settings.model import MOST_WORKERS
-from echosvc.settings.values import number, rate, seconds_or_none, seconds_or_off, share
+from echosvc.settings.values import number, on_or_off, rate, seconds_or_none, seconds_or_off, share
 
 __all__ = [
     "DOOR_OPTIONS",
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 #: Options of each listener, besides --allow and --deny.
-DOOR_OPTIONS = ("idle-timeout", "lifetime")
+DOOR_OPTIONS = ("idle-timeout", "lifetime", "user-limits")
 
 _COUNTS = ("max-connections", "max-per-source")
 _RATES = ("accept-rate", "accept-rate-per-source")
@@ -51,7 +51,8 @@ def door_settings(networks: Mapping[str, Sequence[str]], given: Mapping[str, str
     """
     said: dict[str, Any] = {name: tuple(entries) for name, entries in networks.items()}
     for name, value in given.items():
-        said[_attribute(name)] = seconds_or_off(f"--{name}", value)
+        read = on_or_off if name == "user-limits" else seconds_or_off
+        said[_attribute(name)] = read(f"--{name}", value)
     return DoorSettings(**said)
 
 

@@ -96,6 +96,7 @@ def _table(listener: ListenerSettings) -> dict[str, Any]:
             "lifetime": listener.door.lifetime,
             "byte-rate": listener.door.byte_rate,
             "byte-rate-total": listener.door.byte_rate_total,
+            "user-limits": listener.door.user_limits,
             **_limits(listener.door.limits),
             "log-connections": None
             if listener.log_connections is None

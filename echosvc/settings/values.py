@@ -6,7 +6,17 @@ import re
 
 from echosvc.errors import InvalidOption
 
-__all__ = ["number", "port", "rate", "seconds", "seconds_or_none", "seconds_or_off", "share", "share_text"]
+__all__ = [
+    "number",
+    "on_or_off",
+    "port",
+    "rate",
+    "seconds",
+    "seconds_or_none",
+    "seconds_or_off",
+    "share",
+    "share_text",
+]
 
 
 def number(option: str, value: str, low: int, high: int, also: str = "") -> int:
@@ -25,6 +35,17 @@ def number(option: str, value: str, low: int, high: int, also: str = "") -> int:
     if re.fullmatch(r"[0-9]{1,12}", value) and low <= int(value) <= high:
         return int(value)
     raise InvalidOption(option, value, f"must be a number from {low} to {high}{also}")
+
+
+def on_or_off(option: str, value: str) -> bool:
+    """Read whether something is wanted.
+
+    Raises:
+        InvalidOption: It is neither ``on`` nor ``off``.
+    """
+    if value not in ("on", "off"):
+        raise InvalidOption(option, value, "must be on or off")
+    return value == "on"
 
 
 def port(option: str, value: str, *, off: bool = False) -> int:

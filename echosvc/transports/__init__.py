@@ -8,9 +8,10 @@ from echosvc.transports.batch import DatagramBatch, IDatagramBatchProtocol
 from echosvc.transports.datagram import DatagramPort, IUndeliverable
 from echosvc.transports.messages import MAX_DATAGRAM
 from echosvc.transports.peer import Peer, Source
-from echosvc.transports.screening import Arrival, Envelopes, Refusal, Screen
+from echosvc.transports.screening import Arrival, Envelopes, LocalEnvelope, Refusal, Screen
 from echosvc.transports.stream import StreamPort, StreamTransport
-from echosvc.transports.unix import UnixStreamPort
+from echosvc.transports.unix import UnixStreamPort, UserAddress
+from echosvc.transports.unixgram import UnixDatagramPort
 
 __all__ = [
     "MAX_DATAGRAM",
@@ -21,12 +22,15 @@ __all__ = [
     "HostPort",
     "IDatagramBatchProtocol",
     "IUndeliverable",
+    "LocalEnvelope",
     "Peer",
     "Refusal",
     "Screen",
     "Source",
     "StreamPort",
     "StreamTransport",
+    "UnixDatagramPort",
     "UnixStreamPort",
+    "UserAddress",
     "display",
 ]

@@ -13,14 +13,28 @@ All are counted by name, ``accept-EMFILE`` for one, and none is logged by itself
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import struct
 
-__all__ = ["REST", "SPARE", "SpareDescriptor", "is_of_one_connection", "reason", "set_options"]
+__all__ = [
+    "REST",
+    "SPARE",
+    "SpareDescriptor",
+    "have_reset",
+    "is_of_one_connection",
+    "reason",
+    "set_options",
+    "turn_out",
+]
 
 #: Seconds for which a port accepts nobody when the system cannot.
 REST = 0.1
+
+#: Closing resets, and leaves nothing behind (socket(7), SO_LINGER).
+_RESET = struct.pack("@ii", 1, 0)
 
 #: Errors of the connection that was accepted, which accept(2) tells for it; and EPERM, by which a packet filter forbids it.
 _OF_ONE_CONNECTION = frozenset(
@@ -58,6 +72,22 @@ def is_of_one_connection(problem: OSError) -> bool:
 def reason(problem: OSError) -> str:
     """Name an error of accept(2) as it is counted."""
     return f"accept-{errno.errorcode.get(problem.errno or 0, 'error')}"
+
+
+def have_reset(sock: socket.socket) -> socket.socket:
+    """Have a connection that is refused reset when it is closed.
+
+    An orderly end would be an answer, and would be kept in mind (TIME_WAIT) for a minute.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    return sock
+
+
+def turn_out(sock: socket.socket) -> None:
+    """Close a connection that was accepted and is not served."""
+    with contextlib.suppress(OSError):
+        sock.close()
 
 
 class SpareDescriptor:

@@ -243,7 +243,7 @@ class BatchedMessages(Messages):
     def _send_alone(self, index: int) -> list[Unsent]:
         """Send each datagram of one message by itself."""
         peer = self.source(index)
-        unsent = []
+        unsent: list[Unsent] = []
         for datagram in self.datagrams(index):
             try:
                 send(self._socket, datagram, peer, tries=self.tries)

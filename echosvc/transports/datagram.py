@@ -21,7 +21,6 @@ from typing import Any, cast
 
 from twisted.internet import error, udp
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
@@ -77,12 +76,11 @@ class DatagramPort(udp.Port):
     """A bound UDP or UNIX datagram socket, served by one datagram protocol.
 
     Args:
-        sock: A bound datagram socket. The port owns it from now on and makes it non-blocking (a blocking
+        sock: A bound UDP socket. The port owns it from now on and makes it non-blocking (a blocking
             one, as systemd passes, would stop the whole reactor after its first datagram).
         protocol: Told of every datagram that the screen lets in.
         reactor: Watches the socket.
-        screen: Asked about every batch first. What it refuses is dropped and counted. None lets everything in, and is right
-            for a UNIX socket.
+        screen: Asked about every batch first. What it refuses is dropped and counted. None lets everything in.
         coalesce: Let the kernel hand over several datagrams of one peer as one message. Without effect unless the protocol
             takes them by the batch.
         report_errors: Ask the kernel for ICMP errors and tell the protocol of them (`IUndeliverable`).
@@ -127,7 +125,7 @@ class DatagramPort(udp.Port):
     def _bindSocket(self) -> None:
         self.socket = self._bound
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as Twisted's own port does
-        self._realPortNumber = None if self._is_unix else self.socket.getsockname()[1]
+        self._realPortNumber = getattr(self.getHost(), "port", None)
         self.connected = True
         if option := PKTINFO_OPTIONS.get(self.addressFamily):
             self.socket.setsockopt(*option, 1)
@@ -138,17 +136,19 @@ class DatagramPort(udp.Port):
         self._kernel_drops_before = kernel_drops(self.socket)
         self._batches = IDatagramBatchProtocol.providedBy(self.protocol)
         # One by one, 64 messages of 64 datagrams would keep the reactor for 17 ms.
-        self._messages: Messages = messages_for(self.socket, coalesce=self._coalesce and self._batches)
+        self._messages = self._make_messages()
         self._messages.tries = 2 if self._report_errors else 1
 
     def getHost(self) -> Any:
         """Return the local address.
 
         Returns:
-            An `IPv4Address` (also on an IPv6 socket that is bound to a mapped one), `IPv6Address` or `UNIXAddress`.
+            An `IPv4Address` (also on an IPv6 socket that is bound to a mapped one) or `IPv6Address`.
         """
-        name = self.socket.getsockname()
-        return UNIXAddress(name or None) if self._is_unix else internet_address("UDP", name)
+        return internet_address("UDP", self.socket.getsockname())
+
+    def _make_messages(self) -> Messages:
+        return messages_for(self.socket, coalesce=self._coalesce and self._batches)
 
     def stopListening(self) -> Any:
         """Close the port in the reactor's next turn.
@@ -160,10 +160,6 @@ class DatagramPort(udp.Port):
         """
         self._stopping = True
         return super().stopListening()
-
-    @property
-    def _is_unix(self) -> bool:
-        return self.addressFamily == socket.AF_UNIX
 
     # -- receiving
 
@@ -266,8 +262,11 @@ class DatagramPort(udp.Port):
             if self.connected and not self._stopping:
                 self.startReading()
 
-    def _failed(self, doing: str, number: int) -> None:
-        """Count what the system reports, by name."""
+    def _failed(self, doing: str, number: int | str) -> None:
+        """Count what the system reports, by name, or another reason as it is."""
+        if isinstance(number, str):
+            self.drops[number] += 1
+            return
         self.drops[f"{doing}-{_name(number)}"] += 1
         self._tell_if_refused(number)
 
@@ -285,7 +284,7 @@ class DatagramPort(udp.Port):
         rest: a socket with errors in its queue is ready for reading.
         """
         found = False
-        for _ in range(0 if self._is_unix else BATCH):  # a UNIX socket has none, and would give a datagram
+        for _ in range(BATCH):
             if not self.connected:
                 break
             try:
@@ -316,7 +315,7 @@ class DatagramPort(udp.Port):
             twisted.internet.error.InvalidAddressError: `addr` has a host name in place of an address, or
                 one of a family this socket cannot reach. Nothing was sent.
         """
-        if addr is not None and not isinstance(addr, Peer) and not self._is_unix:
+        if addr is not None and not isinstance(addr, Peer):
             addr = None if self._connectedAddr else self._destination(cast("HostPort", addr))
         try:
             send(self.socket, datagram, addr, tries=self._messages.tries)
@@ -373,11 +372,14 @@ class DatagramPort(udp.Port):
         self.stopReading()
         self._realPortNumber = None
         self.protocol.doStop()
-        self.socket.close()
+        self._close_socket()
         del self.socket
         del self.fileno
         if stopped := self.__dict__.pop("d", None):
             stopped.callback(None)
+
+    def _close_socket(self) -> None:
+        self.socket.close()
 
 
 def _reaches_ipv4(sock: socket.socket) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import abc
 import socket
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from echosvc.transports.destinations import Destinations
-from echosvc.transports.linux import destination, reply_control
+from echosvc.transports.linux import Control, destination, reply_control
 from echosvc.transports.peer import Peer, Source, source_of
 from echosvc.transports.screening import Arrival
 
@@ -25,17 +25,14 @@ BATCH = 64
 #: Larger than any UDP payload (65 507 bytes over IPv4, 65 527 over IPv6), so that nothing is cut.
 MAX_DATAGRAM = 65535
 
-#: Larger than what a UNIX socket sends by default (net.core.wmem_default, 208 KiB).
-_MAX_UNIX_DATAGRAM = 256 * 1024
-
 #: Room for a PKTINFO or an extended error with the address of who sent it, for either family.
 CONTROL_ROOM = socket.CMSG_SPACE(256)
 
 #: A part of the datagram is missing, or of what came beside it: then perhaps where it was sent to.
 CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
 
-Unsent: TypeAlias = tuple[int, int]
-"""A datagram that the kernel has refused to send: how long it was, and the errno."""
+Unsent: TypeAlias = tuple[int, int | str]
+"""A datagram that was not sent: how long it was, and the errno, or another reason as it is counted."""
 
 
 class Messages(abc.ABC):
@@ -93,7 +90,7 @@ class Messages(abc.ABC):
             which: Their indexes, rising. Between two peers their order does not matter; for one it is kept.
 
         Returns:
-            Every datagram that the kernel has refused.
+            Every datagram that was not sent.
         """
 
     def release(self) -> None:
@@ -135,12 +132,13 @@ class PlainMessages(Messages):
         sock: A bound datagram socket, non-blocking. Its options are not touched.
     """
 
+    #: Bytes of a datagram, and of its control messages, for which there is room.
+    _room: ClassVar[tuple[int, int]] = (MAX_DATAGRAM, CONTROL_ROOM)
+    #: Flags of which one says that a datagram cannot be answered.
+    _cut: ClassVar[int] = CUT
+
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._is_unix = sock.family == socket.AF_UNIX
-        self._size = _MAX_UNIX_DATAGRAM if self._is_unix else MAX_DATAGRAM
-        # No room for control messages on a UNIX socket: anyone could fill our table of descriptors through it.
-        self._control_room = 0 if self._is_unix else CONTROL_ROOM
         self._received: list[tuple[bytearray, Source]] = []
         self._destinations = Destinations()
         self._envelopes: list[tuple[Source, bytes]] = []
@@ -158,7 +156,7 @@ class PlainMessages(Messages):
         refused: dict[int, str] = {}
         while len(received) < BATCH:
             try:
-                data, ancillary, flags, sockaddr = self._socket.recvmsg(self._size, self._control_room)
+                data, ancillary, flags, sockaddr = self._socket.recvmsg(*self._room)
             except BlockingIOError:
                 break
             except OSError as trouble:
@@ -166,15 +164,19 @@ class PlainMessages(Messages):
                     raise
                 self._problem = trouble
                 break
-            if flags & (socket.MSG_TRUNC if self._is_unix else CUT):
+            if flags & self._cut:
                 refused[len(received)] = "truncated"
-            received.append((bytearray(data), source_of(sockaddr, reply_control(ancillary))))
+            received.append((bytearray(data), self._source_of(sockaddr, ancillary)))
             destinations.append(destination(ancillary))
         self._received, self.refused = received, {**self._destinations.refused(destinations), **refused}
         self.lengths = [len(data) for data, _ in received]
         sources = [source for _, source in received]
         self._envelopes = list(zip(sources, destinations, strict=True))
         return len(received)
+
+    def _source_of(self, sockaddr: Any, ancillary: list[Control]) -> Source:
+        """Tell whom a datagram came from, and see to its control messages."""
+        return source_of(sockaddr, reply_control(ancillary))
 
     def payload(self, index: int) -> memoryview:
         """Show a message's bytes."""
@@ -197,7 +199,7 @@ class PlainMessages(Messages):
 
     def send_back(self, which: Sequence[int]) -> list[Unsent]:
         """Send messages back, one by one."""
-        unsent = []
+        unsent: list[Unsent] = []
         for index in which:
             data, source = self._received[index]
             try:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Arrival", "Envelopes", "Refusal", "Screen"]
+from echosvc.transports.peer import Source
+
+__all__ = ["Arrival", "Envelopes", "LocalEnvelope", "Refusal", "Screen"]
 
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 2.5.5.2
 
@@ -32,6 +34,10 @@ class Arrival(NamedTuple):
     def of(cls, source: bytes, port: int, destination: bytes) -> Arrival:
         """Describe an arrival, with IPv4 addresses as such."""
         return cls(source.removeprefix(_MAPPED), port, destination.removeprefix(_MAPPED))
+
+
+LocalEnvelope: TypeAlias = tuple[int | None, Source]
+"""The envelope of a UNIX datagram: the user who has sent it, if that is known, and the name under which it was sent."""
 
 
 class Envelopes(Protocol):

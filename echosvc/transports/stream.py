@@ -7,12 +7,9 @@ and a connection whose peer has stopped reading is not held open for ever.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
-import os
 import socket
-import struct
 import sys
 import termios
 from collections import Counter
@@ -21,12 +18,20 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from echosvc.transports.accepting import REST, SPARE, is_of_one_connection, reason, set_options
+from echosvc.transports.accepting import (
+    REST,
+    SPARE,
+    have_reset,
+    is_of_one_connection,
+    reason,
+    set_options,
+    turn_out,
+)
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
 from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
@@ -45,9 +50,6 @@ ACCEPT_TURN = 120
 
 #: More than ever wait to be accepted (net.core.somaxconn is 4096 on most systems).
 MOST_WAITING = 65_536
-
-#: Closing resets, and leaves nothing behind (socket(7), SO_LINGER).
-_RESET = struct.pack("@ii", 1, 0)
 
 
 class PatientConnection(DirectConnection):
@@ -245,6 +247,7 @@ class StreamPort(tcp.Port):
     _shouldShutdown = False
     door: Door | None = None
     end_log: EndLog | None = None
+    _turn_out = staticmethod(turn_out)
     _rest: IDelayedCall | None = None
 
     def __init__(
@@ -321,11 +324,9 @@ class StreamPort(tcp.Port):
         if self._prepare_accepted is not None:
             self._prepare_accepted(sock)
         try:
-            peer = self._buildAddr(address)
+            peer = self._peer(sock, address)
             if self.door is not None and (ticket := self.door.admit(peer)) is None:
-                # An orderly end would be an answer, and would be kept in mind (TIME_WAIT) for a minute.
-                with contextlib.suppress(OSError), sock:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self._turn_out(have_reset(sock))
                 return
             protocol = self._factory.buildProtocol(peer)
             if protocol is not None:
@@ -343,7 +344,7 @@ class StreamPort(tcp.Port):
         if transport is not None:
             transport.abortConnection()
             return
-        sock.close()
+        self._turn_out(sock)
         if ticket is not None:
             ticket.leave()
 
@@ -361,7 +362,7 @@ class StreamPort(tcp.Port):
         try:
             for _ in range(ACCEPT_TURN):
                 fd, _ = accept()
-                os.close(fd)
+                self._turn_out(socket.socket(*self._kind, fd))
                 self.aborts["accept-EMFILE"] += 1
         except OSError:
             pass  # nobody waits any more; or whatever it is will be met again
@@ -393,7 +394,7 @@ class StreamPort(tcp.Port):
         """Return the address that is listened on, IPv4 as IPv4 even on an IPv6 socket."""
         return internet_address("TCP", self.socket.getsockname())
 
-    def _buildAddr(self, address: SockAddr) -> IPv4Address | IPv6Address:
+    def _peer(self, sock: socket.socket, address: SockAddr) -> IAddress:
         return internet_address("TCP", address)
 
     def _logConnectionLostMsg(self) -> None:

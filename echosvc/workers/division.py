@@ -6,8 +6,9 @@ import os
 
 import attrs
 
+from echosvc.admission import ScreenSettings
 from echosvc.admission.quota import Limits
-from echosvc.listeners import ListenerSettings
+from echosvc.listeners import ListenerSettings, UnixSocket
 from echosvc.settings import Settings
 
 __all__ = ["count_of", "part_of"]
@@ -24,7 +25,8 @@ def count_of(settings: Settings) -> int:
 def part_of(settings: Settings, count: int) -> Settings:
     """Divide the limits of a service among its workers.
 
-    Whole numbers are rounded up. What a source may send in datagrams is not divided: its flow stays on one worker.
+    Whole numbers are rounded up. What a source may send in datagrams is divided for UNIX sockets, which all workers read. It is not divided
+    for ports: there its flow stays on one worker.
 
     Args:
         settings: Those of the service.
@@ -54,7 +56,15 @@ def _listener(listener: ListenerSettings, count: int) -> ListenerSettings:
             if listener.door.byte_rate_total
             else 0.0,
         ),
-        screen=attrs.evolve(listener.screen, total=listener.screen.total / count),
+        screen=_screen(listener, count),
+    )
+
+
+def _screen(listener: ListenerSettings, count: int) -> ScreenSettings:
+    each = count if isinstance(listener.place, UnixSocket) else 1
+    screen = listener.screen
+    return attrs.evolve(
+        screen, rate=screen.rate / each, burst=screen.burst / each, total=screen.total / count
     )
 
 

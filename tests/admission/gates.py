@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +14,7 @@ from echosvc.admission.access import AccessList
 from echosvc.admission.gate import Door, Gate, Ticket
 from echosvc.admission.quota import Limits
 from echosvc.admission.settings import DoorSettings
+from echosvc.transports import UserAddress
 
 #: Of all proxies the one that may not announce anybody.
 STRANGER = "203.0.113.99"
@@ -53,7 +54,11 @@ class FakeConnection:
 
 
 def address(host: str) -> IAddress:
-    """The address of a peer."""
+    """The address of a peer; that of a user on a UNIX socket is written ``user 5``."""
+    if host.startswith("user "):
+        user = UserAddress(None)
+        user.uid = int(host[5:])
+        return user
     return IPv6Address("TCP", host, 40000) if ":" in host else IPv4Address("TCP", host, 40000)
 
 
@@ -74,10 +79,13 @@ class GateCase(SynchronousTestCase):
         proxied: bool = False,
         idle_timeout: float = 0.0,
         lifetime: float = 0.0,
+        user_limits: bool = True,
         **limits: Any,
     ) -> Door:
         """Make the door of a listener."""
-        settings = DoorSettings(idle_timeout=idle_timeout, lifetime=lifetime, limits=Limits(**limits))
+        settings = DoorSettings(
+            idle_timeout=idle_timeout, lifetime=lifetime, user_limits=user_limits, limits=Limits(**limits)
+        )
         trusts = (lambda peer: peer != address(STRANGER)) if proxied else None
         return self.gate.door(settings, AccessList.read(allow, ()), trusts=trusts)
 
@@ -102,8 +110,5 @@ class GateCase(SynchronousTestCase):
         self.clock.pump([0.125] * round(seconds * 8))
 
 
-class _UnixAddress:
-    name = b"/run/client"
-
-
-UNIX: Any = _UnixAddress()
+UNIX: IAddress = UNIXAddress("/run/client")
+"""A peer of which the system does not tell who it is."""

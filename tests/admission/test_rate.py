@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.admission.rate import FREE, LOT, Allowance, Everyone, Rate, Verdict, refused_for
+from tests.waiting import until
 
 
 class RateCase(SynchronousTestCase):
@@ -149,7 +150,7 @@ class EveryoneTests(RateCase):
     def test_an_empty_bucket_is_not_asked_for_each(self) -> None:
         """A storm asks for each of its datagrams; for a millisecond the answer is known."""
         everyone = self.everyone(100_000)
-        while everyone.take(1):
+        for _ in until(lambda: not everyone.take(1)):
             pass
         self.patch(everyone, "_bucket", None)
 
@@ -158,7 +159,7 @@ class EveryoneTests(RateCase):
     def test_what_flows_in_meanwhile_is_not_lost(self) -> None:
         """It is there when the bucket is asked again."""
         everyone = self.everyone(100_000)
-        while everyone.take(1):
+        for _ in until(lambda: not everyone.take(1)):
             pass
         self.clock.advance(0.0005)
         self.assertEqual(0, everyone.take(1))
@@ -169,7 +170,7 @@ class EveryoneTests(RateCase):
     def test_a_clock_that_is_set_back(self) -> None:
         """Keeps nobody out for an hour."""
         everyone = self.everyone(100_000)
-        while everyone.take(1):
+        for _ in until(lambda: not everyone.take(1)):
             pass
         self.clock.rightNow -= 3600
         everyone.take(1)

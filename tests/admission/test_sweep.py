@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import Any
 
 from hypothesis import given
@@ -222,7 +223,7 @@ class UnseenTests(SweepCase):
         self.assertEqual([], self.sweep.idlest())
         self.wait(20.0)
         found = []
-        while some := self.sweep.idlest():
+        for some in islice(iter(self.sweep.idlest, []), 100_000):
             found.append(some[0][1])
             some[0][0].deadline = self.now
 
@@ -299,7 +300,7 @@ class SpareTests(SweepCase):
         self.enter()
         self.wait(5.0)
         found = []
-        while some := self.sweep.idlest():
+        for some in islice(iter(self.sweep.idlest, []), 100_000):
             found.append(some[0][1])
             some[0][0].deadline = self.now
 
@@ -352,7 +353,7 @@ class SpareTests(SweepCase):
         self.wait(15.0)
         oldest = set(self.members[:MOST_SPARE])
         found = set()
-        while some := self.sweep.idlest():
+        for some in islice(iter(self.sweep.idlest, []), 100_000):
             found.add(some[0][0])
             some[0][0].deadline = self.now
 

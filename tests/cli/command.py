@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -9,12 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli.servers import DatagramServer, StreamServer, echo_stream
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -42,13 +44,14 @@ class CommandCase(SynchronousTestCase):
 
     def start_command(self, *arguments: object, output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start it with pipes; it is killed at the end of the test if it still runs."""
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-        )
+        with heeding_sigint():
+            process = subprocess.Popen(
+                [*COMMAND, *map(str, arguments)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                env=ENVIRONMENT,
+            )
         self.addCleanup(end, process)
         return process
 
@@ -80,6 +83,19 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
+@contextlib.contextmanager
+def heeding_sigint() -> Iterator[None]:
+    """Start processes that Ctrl-C ends, as a terminal does.
+
+    With `&` a shell starts its processes with SIGINT ignored; they hand that on, and the command keeps to it.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Terminal:
     """The command at a terminal: everything it writes is seen as a user sees it.
 
@@ -89,14 +105,15 @@ class Terminal:
 
     def __init__(self, *arguments: object) -> None:
         self._master, slave = pty.openpty()
-        self._process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=ENVIRONMENT,
-            start_new_session=True,
-        )
+        with heeding_sigint():
+            self._process = subprocess.Popen(
+                [*COMMAND, *map(str, arguments)],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env=ENVIRONMENT,
+                start_new_session=True,
+            )
         os.close(slave)
         self.screen = ""
         self._seen = 0
@@ -111,14 +128,14 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Wait until this appears after what was waited for last."""
-        while (found := self.screen.find(text, self._seen)) < 0:
+        for _ in until(lambda: self.screen.find(text, self._seen) >= 0):
             if not self._read():
                 raise AssertionError(f"{text!r} never appeared; the screen shows {self.screen!r}")
-        self._seen = found + len(text)
+        self._seen = self.screen.find(text, self._seen) + len(text)
 
     def wait_for_end(self) -> int:
         """Wait until the command has ended; return its exit code."""
-        while self._read():
+        for _ in until(lambda: not self._read()):
             pass
         return self._process.wait(PATIENCE)
 

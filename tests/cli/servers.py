@@ -11,9 +11,14 @@ import socket
 from collections.abc import Callable
 from threading import Thread
 
+from tests.waiting import until
+
 __all__ = ["DatagramServer", "StreamServer", "echo_stream", "free_port"]
 
 HOST = "127.0.0.1"
+
+#: For how many seconds a server serves, if no test stops it.
+_LONGEST = 600.0
 
 
 class StreamServer:
@@ -32,7 +37,7 @@ class StreamServer:
         self._thread.start()
 
     def _run(self) -> None:
-        while self._stopped not in select.select([self._listening, self._stopped], [], [])[0]:
+        for _ in until(lambda: self._stopped in _ready(self._listening, self._stopped), _LONGEST):
             connection, _ = self._listening.accept()
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(20)
@@ -44,6 +49,11 @@ class StreamServer:
         self._thread.join()
         self._stopped.close()
         self._listening.close()
+
+
+def _ready(*sockets: socket.socket) -> list[socket.socket]:
+    """Wait until something has come on one of them; return which, none after a long time."""
+    return select.select(sockets, [], [], _LONGEST)[0]
 
 
 def echo_stream(connection: socket.socket) -> None:
@@ -73,7 +83,7 @@ class DatagramServer:
         self._thread.start()
 
     def _run(self) -> None:
-        while self._stopped not in select.select([self._socket, self._stopped], [], [])[0]:
+        for _ in until(lambda: self._stopped in _ready(self._socket, self._stopped), _LONGEST):
             datagram, source = self._socket.recvfrom(65535)
             self.received.append(datagram)
             answer = self._answer(datagram)

@@ -20,6 +20,7 @@ from unittest import skipUnless
 from echosvc.errors import ExitCode
 from tests.cli.command import COMMAND, ENVIRONMENT, PATIENCE, CommandCase, end
 from tests.cli.servers import free_port
+from tests.waiting import until
 
 THREE_MEGABYTES = random.Random(7).randbytes(3_000_000)
 
@@ -287,7 +288,7 @@ class InterruptedTests(CommandCase):
         assert process.stdin is not None
         process.stdin.write(bytes(150_000))  # more than the output's pipe holds
         process.stdin.flush()
-        while select.select([], [writing], [], 0)[1]:
+        for _ in until(lambda: not select.select([], [writing], [], 0)[1]):
             self.assertIsNone(process.poll())
             time.sleep(0.01)
 
@@ -297,5 +298,5 @@ class InterruptedTests(CommandCase):
 def feed(there: BinaryIO, data: bytes) -> None:
     """Write everything, then close."""
     with there:
-        while data:
+        for _ in until(lambda: not data):
             data = data[there.write(data) :]

@@ -39,7 +39,7 @@ class LoopbackCase(TestCase):
         try:
             free_port(socket.SOCK_STREAM, self.host)
         except OSError as problem:
-            raise SkipTest(f"{self.host}: {problem.strerror}") from None
+            raise SkipTest(f"this machine has no {self.host}: {problem.strerror}") from None
 
 
 class StreamTests(LoopbackCase):

@@ -8,6 +8,6 @@ switched off which a promise rests on. It must break the promise then: that show
 The rooms here: `promise` (what a promise is), `run` (what it has to work with), `runner` (one promise from
 start to verdict), `service` (the process under test), `control` (the stock server, a program of its own) and `xinetd`,
 `unguarded` (the guards and how each is switched off),
-`clients` and `forge` (the witnesses), `peer` (what has to run in a process of its own), and one module for
+`carriers` (what clients connect over) and `tls_stream`, `clients` and `forge` (the witnesses), `peer` (what has to run in a process of its own), and one module for
 each family of promises.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +47,10 @@ from tests.hold import (
     small,
     soak,
     stream,
+    tls_memory,
+    tls_turn,
     units,
+    unix,
     workers,
 )
 from tests.hold.promise import Promise, Result, select, summary
@@ -73,6 +76,7 @@ FAMILIES = (
     clocks,
     overload,
     half_open,
+    unix,
     soak,
     logs,
     json_log,
@@ -96,9 +100,17 @@ FAMILIES = (
     readme,
     reloads,
     extending,
+    tls_memory,
+    tls_turn,
 )
 
-PROMISES = [each for family in FAMILIES for each in vars(family).values() if isinstance(each, Promise)]
+
+def _promises(value: object) -> Iterable[Promise]:
+    """What a name in a module of promises stands for: one, one over each carrier, or something else."""
+    return (each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Promise))
+
+
+PROMISES = [each for family in FAMILIES for value in vars(family).values() for each in _promises(value)]
 
 #: What ``--control`` takes.
 CONTROLS = {"stock": Subject.STOCK, "xinetd": Subject.XINETD}

@@ -138,6 +138,20 @@ def _unix_datagrams(place: Place) -> None:
                 sock.recv(5)
 
 
+def _unix_paths(place: Place) -> None:
+    """Ask in the name of a path, which the service looks at before it answers."""
+    assert place.unix is not None
+    path = place.unix / "client"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(PATIENCE)
+        path.unlink(missing_ok=True)
+        sock.bind(str(path))
+        for _ in range(20):
+            with contextlib.suppress(OSError):
+                sock.sendto(b"hello", str(place.unix / "datagrams"))
+                sock.recv(5)
+
+
 def _tls_messages(place: Place) -> None:
     for _ in range(2):
         with contextlib.suppress(OSError, Broken):
@@ -282,7 +296,12 @@ CALLS = (
         _unix_messages,
         listener=UNIX,
     ),
+    Call("getsockopt,setsockopt", ("EACCES", "EPERM", "ENOMEM"), _unix_messages, listener=UNIX),
     Call("recvmsg", ("EINTR", "EAGAIN", "ECONNRESET", "ENOMEM", "ENOBUFS"), _unix_datagrams, listener=UNIX),
+    Call(
+        "openat", _words("EACCES EIO ELOOP EMFILE ENFILE ENOENT ENOMEM ENOTDIR"), _unix_paths, listener=UNIX
+    ),
+    Call("fstat,newfstatat", ("EIO", "ENOMEM", "ESTALE", "EOVERFLOW"), _unix_paths, listener=UNIX),
     Call(
         "sendto,sendmsg",
         _words(

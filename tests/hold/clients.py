@@ -11,19 +11,23 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tests.hold.carriers import GIVE_UP, IPV4, Carrier, Place, Stream, address, connect, dial
 from tests.hold.promise import Broken
 
 __all__ = [
+    "GIVE_UP",
     "HOSTS",
     "IPV4",
     "IPV6",
     "NOT_TRIED",
     "Pings",
+    "address",
     "answers",
     "connect",
     "in_threads",
     "one_datagram",
     "ping",
+    "ping_steadily",
     "receive_all",
     "receive_exactly",
     "send_all_and_shut",
@@ -31,7 +35,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-IPV4 = "127.0.0.1"
 IPV6 = "::1"
 
 
@@ -48,50 +51,17 @@ HOSTS = {"IPv4": IPV4, "IPv6": IPV6} if _has_ipv6() else {"IPv4": IPV4}
 #: What a result says that could have shown more.
 NOT_TRIED = "" if "IPv6" in HOSTS else "; IPv6 NOT TRIED: this machine has none"
 
-#: Seconds after which a silent socket is given up. No promise is that slow; it only ends a hang.
-GIVE_UP = 20.0
-
 _PIECE = 256 * 1024
 
 
-def address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[object, ...]]:
-    """Turn a literal into what a socket takes; a plain ``connect`` drops the scope of ``fe80::1%eth0``."""
-    family, _, _, _, sockaddr = socket.getaddrinfo(
-        host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-    )[0]
-    return family, sockaddr
-
-
-def connect(host: str, port: int, *, receive_buffer: int = 0) -> socket.socket:
-    """Connect by TCP.
-
-    Args:
-        host: An address.
-        port: A port.
-        receive_buffer: Bytes for SO_RCVBUF, set before connecting so that the window is small from the start.
-    """
-    family, sockaddr = address(host, port)
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.settimeout(GIVE_UP)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if receive_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    try:
-        sock.connect(sockaddr)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def send_all_and_shut(sock: socket.socket, data: bytes) -> None:
+def send_all_and_shut(sock: Stream, data: bytes) -> None:
     """Send everything and half-close. What a dying connection makes of it is seen by who reads."""
     with contextlib.suppress(OSError):
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
 
 
-def receive_all(sock: socket.socket, room: int) -> memoryview:
+def receive_all(sock: Stream, room: int) -> memoryview:
     """Read until the end of the stream, or until the connection breaks.
 
     Args:
@@ -109,7 +79,7 @@ def receive_all(sock: socket.socket, room: int) -> memoryview:
     return came[:count]
 
 
-def receive_exactly(sock: socket.socket, count: int) -> bytes:
+def receive_exactly(sock: Stream, count: int) -> bytes:
     """Read so many bytes.
 
     Raises:
@@ -152,13 +122,13 @@ class Pings:
 
 
 def ping(
-    host: str, port: int, *, count: int, interval: float, until: Callable[[], bool] = lambda: False
+    host: str, port: int | Place, *, count: int, interval: float, until: Callable[[], bool] = lambda: False
 ) -> Pings:
     """Send 64 bytes, wait for them, and again.
 
     Args:
         host: An address.
-        port: A TCP port.
+        port: A TCP port, or a place.
         count: How often.
         interval: Seconds between an answer and the next message.
         until: Ends the pinging earlier, after the first answer for which it is true.
@@ -167,7 +137,8 @@ def ping(
         Broken: An answer was wrong or did not come.
     """
     pings = Pings()
-    with connect(host, port) as sock:
+    place = port if isinstance(port, Place) else Place(Carrier.TCP, str(port))
+    with dial(place, host) as sock:
         for number in range(count):
             message = f"{number:064d}".encode()
             started = time.perf_counter()
@@ -178,6 +149,50 @@ def ping(
             if until():
                 break
             time.sleep(interval)
+    return pings
+
+
+def ping_steadily(place: Place, *, interval: float, until: Callable[[], bool]) -> Pings:
+    """Send 64 bytes at fixed times, whether or not those before have come back.
+
+    `ping` sends nothing while it waits, so that a long wait counts no more than a short one; here it counts for all who would have
+    come meanwhile.
+
+    Args:
+        place: Where.
+        interval: Seconds between two messages.
+        until: Ends it.
+
+    Raises:
+        Broken: An answer was wrong or did not come.
+    """
+    pings = Pings()
+    sent: list[float] = []
+    with dial(place) as sock:
+        came = b""
+        due = time.perf_counter()
+        while (over := until()) is False or len(pings.seconds) < len(sent):
+            now = time.perf_counter()
+            if now >= due and not over:
+                sock.sendall(b"%064d" % len(sent))
+                sent.append(now)
+                due += interval
+            sock.settimeout(max(interval / 10, due - now) if not over else GIVE_UP)
+            try:
+                piece = sock.recv(2**16)
+            except TimeoutError:
+                if over:
+                    raise Broken(f"{len(sent) - len(pings.seconds)} pings did not come back") from None
+                continue
+            now = time.perf_counter()
+            came += piece
+            while len(came) >= 64 and piece:
+                if came[:64] != b"%064d" % len(pings.seconds):
+                    raise Broken(f"ping {len(pings.seconds)} came back wrong")
+                came = came[64:]
+                pings.seconds.append(now - sent[len(pings.seconds)])
+            if not piece:
+                raise Broken("the connection ended")
     return pings
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import select
-import socket
 import time
+from dataclasses import dataclass
 
-from tests.hold.clients import HOSTS, IPV4, NOT_TRIED, connect, in_threads, receive_exactly
+from tests.hold.carriers import Carrier, Place, Stream, dial
+from tests.hold.clients import HOSTS, IPV4, NOT_TRIED, in_threads, receive_exactly
 from tests.hold.programs import allow_descriptors, reset_at_end
-from tests.hold.promise import KEEPS, Broken, kept, promise
+from tests.hold.promise import KEEPS, Broken, carried, kept
 from tests.hold.run import Run
 from tests.hold.service import Server
 
@@ -47,8 +48,8 @@ class Client:
     """One connection that sends pieces of random size, and compares what comes back.
 
     Args:
+        place: Where it connects.
         host: An address.
-        port: A TCP port.
         number: Which it is; every fifth one reads slowly.
 
     Attributes:
@@ -60,10 +61,10 @@ class Client:
         waited: The longest that it waited for the next bytes, in seconds.
     """
 
-    def __init__(self, host: str, port: int, number: int) -> None:
+    def __init__(self, place: Place, host: str, number: int) -> None:
         self.slow = number % 5 == 0
         self.deep = number % 50 == 0
-        self.sock = _connect_to_reset(host, port, receive_buffer=SIP if self.deep else 0)
+        self.sock = _connect_to_reset(place, host, receive_buffer=SIP if self.deep else 0)
         self.sock.setblocking(False)
         self.sent = self.came = 0
         self.waited = 0.0
@@ -202,21 +203,40 @@ class Crowd:
         self._poll.modify(client.sock, more | (0 if client.slow else select.EPOLLIN))
 
 
-@promise(
+@dataclass(frozen=True)
+class Busy:
+    """What is tried of a busy crowd.
+
+    Attributes:
+        count: Connections.
+    """
+
+    count: int
+
+
+@carried(
     "T06",
-    "1000 connections, pieces of 1 byte to 1 MB, slow and fast readers: no wrong byte, none forgotten",
+    "{count} connections{over}, pieces of 1 byte to 1 MB, slow and fast readers: no wrong byte, none forgotten",
+    {
+        Carrier.TCP: Busy(1000),
+        Carrier.TLS: Busy(300),
+        Carrier.UNIX: Busy(1000),
+        Carrier.PROXY: Busy(1000),
+    },
     deadline=240,
-    unguarded="nothing has come for|wrong after",
+    unguarded="nothing has come for|wrong after|after \\d+ (of \\d+ )?bytes",
 )
-def busy_crowd(run: Run) -> str:
+def busy_crowd(run: Run, busy: Busy) -> str:
     """For 60 seconds with --long, else for 8."""
-    count = 1000
+    count = busy.count
     with allow_descriptors(count):
         server = run.serve()
         clients: list[Client] = []
         hosts = [*HOSTS.values()]
         try:
-            clients.extend(Client(hosts[number % len(hosts)], server.tcp, number) for number in range(count))
+            clients.extend(
+                Client(server.place, hosts[number % len(hosts)], number) for number in range(count)
+            )
             crowd = Crowd(clients)
             run.step = f"{count} connections"
             crowd.run(60 if run.long else 8)
@@ -238,28 +258,47 @@ def busy_crowd(run: Run) -> str:
     return figures
 
 
-@promise(
+@dataclass(frozen=True)
+class Idle:
+    """What is tried of an idle crowd, and what it may cost.
+
+    Attributes:
+        count: Connections.
+        kib: Memory that each may cost, in KiB.
+    """
+
+    count: int
+    kib: int
+
+
+@carried(
     "T07",
-    "10 000 connections echo; idle, each costs at most 2 KiB; closed, nothing is left",
+    "{count} connections{over} echo; idle, each costs at most {kib} KiB; closed, nothing is left",
+    {
+        Carrier.TCP: Idle(10_000, 2),
+        Carrier.TLS: Idle(3_000, 16),
+        Carrier.UNIX: Idle(10_000, 2),
+        Carrier.PROXY: Idle(10_000, 4),  # client and proxy are named
+    },
     deadline=120,
     stock=KEEPS,
-    unguarded=r" [3-9]\d{3} bytes each",
+    unguarded=r" ([3-9]|\d\d)\d{3} bytes each",
 )
-def idle_crowd(run: Run) -> str:
+def idle_crowd(run: Run, idle: Idle) -> str:
     """Memory is compared between the first hundred and the last, so that what all share is not counted."""
-    count = 10_000
+    count = idle.count
     with allow_descriptors(count), contextlib.ExitStack() as open_sockets:
         server = run.serve(
             "--max-per-source", str(count + 1)
         )  # where few are allowed; by default, three quarters
-        with connect(IPV4, server.tcp) as first:
+        with dial(server.place) as first:
             _check_echo(first, 0)
             at_start = server.descriptors() - 1
-        sockets: list[socket.socket] = []
+        sockets: list[Stream] = []
 
         def more(until: int) -> None:
-            def one(number: int) -> socket.socket:
-                sock = _connect_to_reset(IPV4, server.tcp)
+            def one(number: int) -> Stream:
+                sock = _connect_to_reset(server.place, IPV4)
                 _check_echo(sock, number)
                 return sock
 
@@ -277,16 +316,16 @@ def idle_crowd(run: Run) -> str:
         open_sockets.close()
         left = _settles(server, at_start)
     figures = f"{count} connected, {each:.0f} bytes each (Anonymous of smaps_rollup), {left} descriptors left"
-    kept(each <= 2048 and left == 0, figures)
+    kept(each <= idle.kib * 1024 and left == 0, figures)
     return figures
 
 
-def _connect_to_reset(host: str, port: int, *, receive_buffer: int = 0) -> socket.socket:
+def _connect_to_reset(place: Place, host: str, *, receive_buffer: int = 0) -> Stream:
     """Connect; closing it will reset it, so that no port stays in TIME_WAIT, in somebody's way."""
-    return reset_at_end(connect(host, port, receive_buffer=receive_buffer))
+    return reset_at_end(dial(place, host, receive_buffer=receive_buffer))
 
 
-def _check_echo(sock: socket.socket, number: int) -> None:
+def _check_echo(sock: Stream, number: int) -> None:
     word = b"%064d" % number
     sock.sendall(word)
     if receive_exactly(sock, len(word)) != word:

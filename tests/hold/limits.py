@@ -7,47 +7,71 @@ import os
 import resource
 import select
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.hold.carriers import Carrier, Stream, dial
 from tests.hold.clients import IPV4, answers, in_threads, receive_exactly
-from tests.hold.programs import allow_descriptors, program
-from tests.hold.promise import Broken, kept, promise
+from tests.hold.forge import needs_root
+from tests.hold.programs import allow_descriptors, program, reset_at_end
+from tests.hold.promise import Broken, carried, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
+from tests.hold.tls_stream import LEAST
 
 __all__ = ["greedy_source", "out_of_descriptors", "slowloris"]
 
 #: Milliseconds for which a newcomer may wait for its echo, connecting included; or so many times as long as this machine was
 #: late in the same run (as in a flood).
-BOUND, WORST = 50.0, 10
-
-#: Sources of a crowd; all of 127.0.0.0/8 is ours.
-GREEDY, HONEST = "127.0.0.2", "127.0.0.3"
+BOUND, WORST = 50, 10
 
 #: What a refused client is told by the kernel.
 _RESET = (ConnectionResetError, BrokenPipeError)
 
 
-@promise(
+@dataclass(frozen=True)
+class Crowd:
+    """How many are slow, and silent.
+
+    Attributes:
+        each: Connections of each kind.
+        many: Likewise, with --long.
+        late: Seconds by which the silent may be closed too late. Each connection is looked at once a second: that one has
+            spoken is seen up to a second later, and so is its silence. TLS and a proxy speak first.
+    """
+
+    each: int
+    many: int
+    late: int = 1
+
+
+@carried(
     "T12",
-    "slow clients: the silent are closed at their time, to a second; where there is no room the longest silent makes some",
+    "slow clients{over}: the silent are closed at their time, to {late} s; where there is no room the longest silent makes some",
+    {
+        Carrier.TCP: Crowd(300, 5000),
+        Carrier.TLS: Crowd(300, 1000, late=2),
+        Carrier.UNIX: Crowd(300, 5000),
+        Carrier.PROXY: Crowd(300, 5000, late=2),
+    },
     deadline=120,
     stock="^20 came, 0 made room",
-    unguarded="made room|answered wrong|reset",
+    unguarded="made room|answered wrong|reset|Connection(Reset|Refused)Error|BrokenPipeError",
 )
-def slowloris(run: Run) -> str:
-    """As many that are silent as that send a byte every 10 seconds: 5000 of each with --long, else 300."""
-    each = 5000 if run.long else 300
+def slowloris(run: Run, crowd: Crowd) -> str:
+    """As many that are silent as that send a byte every 10 seconds."""
+    each = crowd.many if run.long else crowd.each
     timeout, newcomers = 16.0, 20
     with allow_descriptors(2 * each + newcomers), contextlib.ExitStack() as sockets:
         places = ("--max-connections", str(2 * each), "--max-per-source", str(4 * each))
         server = run.serve(*places, "--idle-timeout", str(timeout))
 
-        def new(_: int) -> tuple[socket.socket, float]:
+        def new(_: int) -> tuple[Stream, float]:
             return sockets.enter_context(_connected(server)), time.monotonic()
 
         silent = [new(number) for number in range(newcomers)]
@@ -59,7 +83,7 @@ def slowloris(run: Run) -> str:
         run.step = f"{each} silent, {each} slow"
         watch.run(silent[-1][1] + 12.0, slowly)
         kept(not watch.ended, f"{len(watch.ended)} closed before {timeout:g} s and before anybody else came")
-        waits = [_newcomer(server, sockets, IPV4) for _ in range(newcomers)]
+        waits = [_newcomer(server, sockets) for _ in range(newcomers)]
         watch.run(time.monotonic() + 0.5, slowly)
         first = sum(sock in watch.ended for sock, _ in silent[:newcomers])
         kept(
@@ -79,39 +103,63 @@ def slowloris(run: Run) -> str:
         f" {timeout:g} s (this loop late by {watch.lateness:.2f} s); {_say(counted)}"
     )
     kept(max(waits) * 1e3 <= BOUND, figures)
-    kept(min(late) >= -1.0 and max(late) <= 1.0 + watch.lateness, figures)
+    kept(min(late) >= -1.0 and max(late) <= crowd.late + watch.lateness, figures)
     # Ours are answered too: those that `answers` made were refused room by nobody.
     kept(counted["evicted-idle"] >= newcomers and counted["idle-timeout"] >= each - newcomers, figures)
     return figures
 
 
-@promise(
+@dataclass(frozen=True)
+class Greed:
+    """What one source does, and how long another may wait.
+
+    Attributes:
+        rate: Connections that it begins in a second.
+        bound: Milliseconds in which another is answered; or `WORST` times as long as this machine was late in the same run.
+        names: Two sources, as `dial` has them: the greedy one, and the other.
+    """
+
+    rate: int
+    bound: int
+    names: tuple[str, str] = ("127.0.0.2", "127.0.0.3")  # all of 127.0.0.0/8 is ours
+
+
+@carried(
     "T13",
-    "a greedy source opens twice its limit and goes on at 2000 a second: another one connects, always, within 50 ms",
+    "a greedy source{over} opens twice its limit and goes on at {rate} a second: another one connects, always, within {bound} ms",
+    {
+        Carrier.TCP: Greed(2000, BOUND),
+        Carrier.TLS: Greed(500, 2 * BOUND),
+        Carrier.UNIX: Greed(2000, BOUND, names=("12345", "12346")),  # each user is a source
+        Carrier.PROXY: Greed(1000, BOUND),
+    },
     deadline=60,
     stock=r"^300 of 300 of one source let in, .* [1-9]\d{3} let in",
     xinetd="; 0/100 of another served",  # more than 50 in a second switch it off for ten
     unguarded="were let in, not",
 )
-def greedy_source(run: Run) -> str:
+def greedy_source(run: Run, greed: Greed) -> str:
     """For 10 seconds with --long, else for 3."""
     seconds, places, tries = (10 if run.long else 3), 200, 100
     limit = places * 3 // 4
+    greedy_one, honest_one = greed.names
+    if run.carrier is Carrier.UNIX:
+        needs_root()  # to be other users
     server = run.serve("--max-connections", str(places), limits=True)
     with contextlib.ExitStack() as sockets:
-        held = [sockets.enter_context(_connected(server, GREEDY)) for _ in range(2 * limit)]
+        held = [sockets.enter_context(_connected(server, greedy_one)) for _ in range(2 * limit)]
         served = sum(_is_served(sock) for sock in held)
         # Others have no such limit, or another one: of them it is seen what comes next.
         kept(run.control or served == limit, f"{served} of {len(held)} were let in, not {limit}")
         run.step = "a greedy source"
         with (
             program("peer", "late", str(seconds)) as clock,
-            program("greedy", IPV4, str(server.tcp), GREEDY, "2000", str(seconds)) as greedy,
+            program("greedy", server.place, greedy_one, greed.rate, seconds) as greedy,
         ):
             waits = []
             for _ in range(tries):
                 with contextlib.ExitStack() as one, contextlib.suppress(OSError):
-                    waits.append(_newcomer(server, one, HONEST))
+                    waits.append(_newcomer(server, one, honest_one))
                 time.sleep(seconds / tries / 2)
             asked, let_in, hung = map(int, greedy.communicate()[0].split())
             late = float(clock.communicate()[0])
@@ -122,12 +170,14 @@ def greedy_source(run: Run) -> str:
         f" (this machine's lateness {late:.0f} ms)"
     )
     kept(let_in == hung == 0, figures)
-    kept(len(waits) == tries and max(waits) * 1e3 <= max(BOUND, WORST * late), figures)
+    kept(len(waits) == tries and max(waits) * 1e3 <= max(greed.bound, WORST * late), figures)
     answers(server.tcp, server.udp)
     server.stop()
     counted = _counted(server, "max-per-source")
     figures += f"; {_say(counted)}; {_lines(server)} log lines"
-    kept(asked >= 1000 * seconds and counted["max-per-source"] == asked + len(held) - limit, figures)
+    kept(
+        asked >= greed.rate * seconds / 2 and counted["max-per-source"] == asked + len(held) - limit, figures
+    )
     return figures
 
 
@@ -195,16 +245,17 @@ class _Watch:
         lateness: The longest turn of the loop, in seconds.
     """
 
-    def __init__(self, silent: list[socket.socket], slow: list[socket.socket]) -> None:
-        self.ended: dict[socket.socket, float] = {}
+    def __init__(self, silent: list[Stream], slow: list[Stream]) -> None:
+        self.ended: dict[Stream, float] = {}
         self.lateness = 0.0
         self._slow = set(slow)
         self._by_number = {sock.fileno(): sock for sock in (*silent, *slow)}
         self._poll = select.epoll()
         for sock in self._by_number.values():
             self._poll.register(sock, select.EPOLLIN)
+            sock.setblocking(False)
 
-    def run(self, until: float, slowly: Iterator[tuple[float, socket.socket]]) -> None:
+    def run(self, until: float, slowly: Iterator[tuple[float, Stream]]) -> None:
         """Watch until some moment, in seconds of CLOCK_MONOTONIC; meanwhile send when it is time to."""
         due, sock = next(slowly)
         while (now := time.monotonic()) < until:
@@ -216,17 +267,19 @@ class _Watch:
                 self._see(self._by_number[number])
             self.lateness = max(self.lateness, time.monotonic() - now - 0.05)
 
-    def _see(self, sock: socket.socket) -> None:
+    def _see(self, sock: Stream) -> None:
         try:
-            if sock.recv(100):
+            if sock.recv(LEAST):
                 return
+        except BlockingIOError:  # of TLS itself, nothing else
+            return
         except OSError:
             pass
         self.ended[sock] = time.monotonic()
         self._poll.unregister(sock)
 
 
-def _spread(slow: list[socket.socket], until: float) -> Iterator[tuple[float, socket.socket]]:
+def _spread(slow: list[Stream], until: float) -> Iterator[tuple[float, Stream]]:
     """Yield who sends a byte next and when: everybody every 10 seconds, one after the other."""
     start = until - 10.0
     while True:
@@ -235,31 +288,27 @@ def _spread(slow: list[socket.socket], until: float) -> Iterator[tuple[float, so
         start += 10.0
 
 
-@contextlib.contextmanager
-def _connected(server: Server, source: str = IPV4) -> Iterator[socket.socket]:
-    """Connect from an address of ours; closing resets, so that no port stays in TIME_WAIT."""
-    with socket.socket() as sock:
-        sock.settimeout(5.0)
-        sock.bind((source, 0))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
-        with contextlib.suppress(
-            ConnectionResetError, ConnectionRefusedError
-        ):  # whoever is refused that soon will see it
-            sock.connect((IPV4, server.tcp))
-        yield sock
+def _connected(server: Server, source: str = "") -> Stream:
+    """Connect as some source; closing resets, so that no port stays in TIME_WAIT. One that is refused is closed already."""
+    try:
+        return reset_at_end(dial(server.place, source=source, patience=5.0))
+    except (ConnectionError, ssl.SSLError):
+        closed = socket.socket()
+        closed.close()
+        return closed
 
 
-def _newcomer(server: Server, sockets: contextlib.ExitStack, source: str) -> float:
+def _newcomer(server: Server, sockets: contextlib.ExitStack, source: str = "") -> float:
     """Connect, and have a word echoed; return how many seconds both took."""
     began = time.monotonic()
-    sock = sockets.enter_context(_connected(server, source))
+    sock = sockets.enter_context(reset_at_end(dial(server.place, source=source, patience=5.0)))
     sock.sendall(b"hello")
     if receive_exactly(sock, 5) != b"hello":
         raise Broken("a newcomer was answered wrong")
     return time.monotonic() - began
 
 
-def _fate(sock: socket.socket) -> str:
+def _fate(sock: Stream) -> str:
     """Ask for an echo, and tell what becomes of it."""
     try:
         sock.sendall(b"?")
@@ -270,14 +319,14 @@ def _fate(sock: socket.socket) -> str:
         return "closed"
 
 
-def _is_served(sock: socket.socket) -> bool:
+def _is_served(sock: Stream) -> bool:
     return _fate(sock) == "served"
 
 
 def _recovers(server: Server, began: float) -> float:
     """Try until a new client is served; return how many seconds that took."""
     while True:
-        with contextlib.suppress(OSError), _connected(server) as sock:
+        with contextlib.suppress(OSError), contextlib.closing(_connected(server)) as sock:
             if _is_served(sock):
                 return time.monotonic() - began
         kept(time.monotonic() - began < 10.0, "nobody is served any more")

@@ -90,7 +90,7 @@ WAYS = (
     Way("socat ABSTRACT-CONNECT", "socat - ABSTRACT-CONNECT:{abstract}", "plain", "unix"),
     Way(
         "socat UNIX-SENDTO",
-        "socat -t1 - UNIX-SENDTO:{path}gram,bind={path}.client",
+        "socat -t1 - UNIX-SENDTO:{path}gram,bind=$PWD/{path}.client",
         "plain",
         "unixgram",
         datagrams=True,

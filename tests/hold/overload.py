@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hold.clients import IPV4, Pings, answers, connect, in_threads, one_datagram, ping
+from tests.hold.carriers import Carrier, Stream, dial
+from tests.hold.clients import IPV4, Pings, answers, in_threads, one_datagram, ping, receive_exactly
 from tests.hold.forge import needs_root
 from tests.hold.programs import allow_descriptors, program, reset_at_end
-from tests.hold.promise import Skipped, kept, promise
+from tests.hold.promise import Skipped, carried, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import Server
 
-__all__ = ["LINES", "capped_memory", "churn", "overload"]
+__all__ = ["CAP", "LINES", "capped_memory", "churn", "memory_group", "overload"]
 
 #: Connections that are nothing but trouble, in a second, from two processes together.
 CHURN = 5000
@@ -89,30 +90,52 @@ def churn(run: Run) -> str:
 
 def _ping_until(server: Server, is_over: object) -> Pings:
     assert callable(is_over)
-    return ping(IPV4, server.tcp, count=10**6, interval=0.002, until=is_over)
+    return ping(IPV4, server.place, count=10**6, interval=0.002, until=is_over)
 
 
-@promise(
+@dataclass(frozen=True)
+class Capped:
+    """What has to fit into `CAP`.
+
+    Attributes:
+        idle: Idle connections.
+        greedy: Clients that never read.
+        many: Idle connections with --long.
+    """
+
+    idle: int
+    greedy: int
+    many: int
+
+
+@carried(
     "T10",
-    f"in {CAP // MIB} MiB: thousands of idle connections and hundreds of clients that never read do not have it killed",
+    f"in {CAP // MIB} MiB: {{idle}} idle connections{{over}} and {{greedy}} clients that never read do not have it killed",
+    {
+        Carrier.TCP: Capped(3000, 500, 10_000),
+        Carrier.TLS: Capped(2000, 200, 2700),
+        # What the kernel keeps of a UNIX connection, up to 208 KB, counts as the service's own.
+        Carrier.UNIX: Capped(3000, 150, 10_000),
+        Carrier.PROXY: Capped(3000, 500, 10_000),
+    },
     deadline=120,
     stock="^the service was killed",
-    unguarded="was killed|[1-9] killed",
+    unguarded="was killed|[1-9] killed|bytes came back, then",
 )
-def capped_memory(run: Run) -> str:
+def capped_memory(run: Run, capped: Capped) -> str:
     """A limit of the kernel's; what it does when there is no more is to kill."""
     needs_root()
-    idle_count, greedy_count = (10_000, 500) if run.long else (3_000, 500)
-    group = run.using(_memory_group(CAP))
+    idle_count, greedy_count = capped.many if run.long else capped.idle, capped.greedy
+    group = run.using(memory_group(CAP))
     join = f'echo $$ >"{group}/cgroup.procs" && exec "$@"'
     with allow_descriptors(idle_count + greedy_count), contextlib.ExitStack() as open_sockets:
         many = str(idle_count + greedy_count + 100)
         server = run.serve("--max-per-source", many, prefix=("sh", "-c", join, "sh"))
 
-        def idle(number: int) -> socket.socket:
-            sock = reset_at_end(connect(IPV4, server.tcp))
+        def idle(number: int) -> Stream:
+            sock = reset_at_end(dial(server.place))
             sock.sendall(b"%08d" % number)
-            kept(sock.recv(8) == b"%08d" % number, "an idle connection was answered wrong")
+            kept(receive_exactly(sock, 8) == b"%08d" % number, "an idle connection was answered wrong")
             return sock
 
         run.step = "idle connections"
@@ -126,7 +149,7 @@ def capped_memory(run: Run) -> str:
         )
         pinger.start()
         greedy = [
-            open_sockets.enter_context(reset_at_end(connect(IPV4, server.tcp, receive_buffer=4096)))
+            open_sockets.enter_context(reset_at_end(dial(server.place, receive_buffer=4096)))
             for _ in range(greedy_count)
         ]
         taken = _pour(greedy, seconds=10 if run.long else 5)
@@ -146,7 +169,7 @@ def capped_memory(run: Run) -> str:
 
 
 @contextlib.contextmanager
-def _memory_group(cap: int) -> Iterator[Path]:
+def memory_group(cap: int) -> Iterator[Path]:
     """Make a group whose processes may use so many bytes of memory together.
 
     Raises:
@@ -170,7 +193,7 @@ def _memory_group(cap: int) -> Iterator[Path]:
             time.sleep(0.05)
 
 
-def _pour(greedy: list[socket.socket], *, seconds: float) -> int:
+def _pour(greedy: list[Stream], *, seconds: float) -> int:
     """Send on all of them what the kernel takes, never read, and return how many bytes it took."""
     piece = bytes(256 * 1024)
     taken = 0

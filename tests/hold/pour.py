@@ -2,10 +2,10 @@
 
 A program that needs nothing but Python::
 
-    pour.py HOST PORT COUNT SECONDS PATIENCE   sends for so many seconds, then waits for so many to be cut off; prints how many
-                                               bytes were taken, how many clients were cut off, how many seconds after
-                                               something last arrived the first and the last of them were, and by how
-                                               many seconds this process may have noticed that late
+    pour.py PLACE COUNT SECONDS PATIENCE   sends for so many seconds, then waits for so many to be cut off; prints how many
+                                           bytes were taken, how many clients were cut off, how many seconds after
+                                           something last arrived the first and the last of them were, and by how
+                                           many seconds this process may have noticed that late
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import sys
 import termios
 import time
 
+from tests.hold.carriers import Place, dial
+
 _RESET = struct.pack("@ii", 1, 0)  # SO_LINGER
 _PIECE = bytes(256 * 1024)
+_SMALL = ((socket.SOL_SOCKET, socket.SO_SNDBUF, 65536), (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460))
 
 #: Seconds between two looks at all of them.
 PAUSE = 0.01
@@ -30,23 +33,17 @@ class Client:
     """One of them.
 
     Args:
-        host: Whom it connects to.
-        port: And where.
+        place: Where it connects.
 
     Attributes:
         sock: Its connection.
         taken: Bytes that its kernel has taken.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self.sock = socket.socket()
-        # Little room, so that it is the server who takes, and not this end of the connection.
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        # As over Ethernet. For loopback's segments of 64 kB, the kernel would give the server a send buffer of 2.5 MB each.
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
-        self.sock.settimeout(10)
-        self.sock.connect((host, port))
+    def __init__(self, place: Place) -> None:
+        # Little room, so that it is the server who takes, and not this end of the connection. Segments as over Ethernet:
+        # for loopback's of 64 kB, the kernel would give the server a send buffer of 2.5 MB each.
+        self.sock = dial(place, receive_buffer=4096, options=_SMALL)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # no port stays in TIME_WAIT
         self.sock.setblocking(False)
         self.taken = 0
@@ -71,9 +68,9 @@ class Client:
         return now - self._arrived
 
 
-def pour(host: str, port: int, count: int, seconds: float, patience: float) -> str:
+def pour(place: Place, count: int, seconds: float, patience: float) -> str:
     """Have them pour and wait, and return what came of it."""
-    clients = {each.sock.fileno(): each for each in (Client(host, port) for _ in range(count))}
+    clients = {each.sock.fileno(): each for each in (Client(place) for _ in range(count))}
     everyone = list(clients.values())
     poll = select.poll()
     for number in clients:
@@ -96,5 +93,5 @@ def pour(host: str, port: int, count: int, seconds: float, patience: float) -> s
 
 
 if __name__ == "__main__":
-    there, at, many, sending, waiting = sys.argv[1:]
-    sys.stdout.write(pour(there, int(at), int(many), float(sending), float(waiting)))
+    where, many, sending, waiting = sys.argv[1:]
+    sys.stdout.write(pour(Place.parse(where), int(many), float(sending), float(waiting)))

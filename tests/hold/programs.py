@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 import struct
@@ -10,7 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from tests.hold.carriers import Stream
 from tests.hold.promise import Skipped
 
 __all__ = ["allow_descriptors", "program", "reset_at_end"]
@@ -25,15 +28,12 @@ def program(name: str, *arguments: object, prefix: Sequence[str] = ()) -> Iterat
         arguments: What it is told.
         prefix: A command that starts the command.
     """
-    # -P keeps this package's module names out of the program's way.
-    command = [
-        *prefix,
-        sys.executable,
-        "-P",
-        str(Path(__file__).with_name(f"{name}.py")),
-        *map(str, arguments),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # -P keeps the module names of the working directory out of the program's way.
+    command = [*prefix, sys.executable, "-P", "-m", f"tests.hold.{name}", *map(str, arguments)]
+    checkout = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=checkout
+    ) as process:
         try:
             yield process
         finally:
@@ -60,7 +60,10 @@ def allow_descriptors(count: int) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def reset_at_end(sock: socket.socket) -> socket.socket:
+S = TypeVar("S", bound=Stream)
+
+
+def reset_at_end(sock: S) -> S:
     """Have a connection reset when it is closed, so that no port stays in TIME_WAIT, in somebody's way."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
     return sock

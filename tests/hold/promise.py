@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+from tests.hold.carriers import Carrier
 from tests.hold.run import Run, Subject
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Result",
     "Skipped",
     "as_is_known",
+    "carried",
     "kept",
     "promise",
     "select",
@@ -49,6 +51,7 @@ class Promise:
         known: How others come out, the service without its guard among them: a pattern that must be found
             in their figures, so that a control which fails for another reason is noticed.
         keep: Shows it; returns the figures.
+        carrier: Over what its clients connect.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Promise:
     deadline: float
     known: Mapping[Subject, str]
     keep: Callable[[Run], str]
+    carrier: Carrier = Carrier.TCP
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def promise(
     stock: str | None = None,
     xinetd: str | None = None,
     unguarded: str | None = None,
+    carrier: Carrier = Carrier.TCP,
 ) -> Callable[[Callable[[Run], str]], Promise]:
     """Make a function a promise.
 
@@ -100,12 +105,56 @@ def promise(
         stock: What is known of stock Twisted; None if it is no control of this promise.
         xinetd: What is known of xinetd; `KEEPS` if it keeps it.
         unguarded: What the service does without its guard (`tests.hold.unguarded`).
+        carrier: As `Promise` has it.
     """
     patterns = {Subject.STOCK: stock, Subject.XINETD: xinetd, Subject.UNGUARDED: unguarded}
     known = {who: pattern for who, pattern in patterns.items() if pattern is not None}
 
     def make(keep: Callable[[Run], str]) -> Promise:
-        return Promise(name=name, text=text, deadline=deadline, known=known, keep=keep)
+        return Promise(name=name, text=text, deadline=deadline, known=known, keep=keep, carrier=carrier)
+
+    return make
+
+
+F = TypeVar("F")
+
+
+def carried(
+    name: str,
+    text: str,
+    over: Mapping[Carrier, F],
+    *,
+    deadline: float,
+    stock: str | None = None,
+    xinetd: str | None = None,
+    unguarded: str | None = None,
+) -> Callable[[Callable[[Run, F], str]], tuple[Promise, ...]]:
+    """Make a function a promise over each of some carriers (`tests.hold.carriers`).
+
+    Args:
+        name: As `promise` has it, like `deadline` and `unguarded`; of others than plain TCP the carrier follows.
+        text: Likewise; ``{over}`` says over what, and the attributes of a carrier's figures are there by name.
+        over: The figures of each carrier over which this means something.
+        deadline: Likewise.
+        stock: As `promise` has it. Others serve plain TCP alone.
+        xinetd: Likewise.
+        unguarded: Likewise.
+    """
+
+    def make(keep: Callable[[Run, F], str]) -> tuple[Promise, ...]:
+        return tuple(one(carrier, figures, keep) for carrier, figures in over.items())
+
+    def one(carrier: Carrier, figures: F, keep: Callable[[Run, F], str]) -> Promise:
+        is_plain = carrier is Carrier.TCP
+        return promise(
+            carrier.of(name),
+            text.format(over=carrier.words, **getattr(figures, "__dict__", {})),
+            deadline=deadline,
+            stock=stock if is_plain else None,
+            xinetd=xinetd if is_plain else None,
+            unguarded=unguarded,
+            carrier=carrier,
+        )(lambda run: keep(run, figures))
 
     return make
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from tests.hold.carriers import Carrier, listener
 from tests.hold.service import Server, start_control, start_service
 from tests.hold.xinetd import Xinetd
 
@@ -40,6 +41,7 @@ class Run:
         directory: An empty directory of its own.
         subject: Who is held to it.
         long: Take minutes where seconds give a first idea.
+        carrier: Over what clients connect.
 
     Attributes:
         name: As given.
@@ -47,18 +49,26 @@ class Run:
         subject: As given.
         control: Somebody else's server is held to it, which knows none of our options.
         long: As given.
+        carrier: As given.
         servers: Everything started with `serve`, to be judged and stopped by the runner.
         step: What is being done, for a person who waits.
     """
 
     def __init__(
-        self, name: str, directory: Path, *, subject: Subject = Subject.SERVICE, long: bool = False
+        self,
+        name: str,
+        directory: Path,
+        *,
+        subject: Subject = Subject.SERVICE,
+        long: bool = False,
+        carrier: Carrier = Carrier.TCP,
     ) -> None:
         self.name = name
         self.directory = directory
         self.subject = subject
         self.control = subject in (Subject.STOCK, Subject.XINETD)
         self.long = long
+        self.carrier = carrier
         self.servers: list[Server] = []
         self.step = ""
         self._things = contextlib.ExitStack()
@@ -90,7 +100,7 @@ class Run:
             limits: Leave xinetd the limits that it comes with: they are what is tried.
 
         Returns:
-            The server, listening on TCP and UDP.
+            The server, listening on TCP and UDP, and over the promise's own carrier.
         """
         directory = self.server_directory()
         if self.subject is Subject.XINETD:
@@ -98,9 +108,11 @@ class Run:
         elif self.subject is Subject.STOCK:
             server = start_control(directory, prefix)
         else:
-            server = start_service(directory, options, prefix, timer=timer)
+            where = listener(self.carrier, directory)
+            more = ("--listen", where) if where else ()
+            server = start_service(directory, (*options, *more), prefix, timer=timer)
         self.watch(server)
-        server.wait_until_listening()
+        server.wait_until_listening(self.carrier)
         return server
 
     def server_directory(self) -> Path:

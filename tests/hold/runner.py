@@ -38,7 +38,7 @@ def execute(each: Promise, subject: Subject = Subject.SERVICE, *, long: bool = F
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="hold-") as directory,
-        Run(each.name, Path(directory), subject=subject, long=long) as run,
+        Run(each.name, Path(directory), subject=subject, long=long, carrier=each.carrier) as run,
         without_guard(each.name) if subject is Subject.UNGUARDED else contextlib.nullcontext(),
     ):
         run.directory.chmod(0o755)  # also for a service that is not root

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.hold.carriers import Carrier, Place, find_place
+
 __all__ = [
     "REACTORS",
     "START",
@@ -209,6 +211,7 @@ class Server:
         pid: The process.
         tcp: The TCP port, once it listens.
         udp: The UDP port, once it listens.
+        place: Where the clients of a promise connect, once it listens: at `tcp`, or over another carrier.
         stopped: `stop` was called.
     """
 
@@ -227,19 +230,24 @@ class Server:
             )
         self.pid = self._process.pid
         self.tcp = self.udp = 0
+        self.place = Place(Carrier.TCP, "0")
         self.stopped = False
 
-    def wait_until_listening(self) -> None:
-        """Wait for the log to name a TCP and a UDP port.
+    def wait_until_listening(self, carrier: Carrier = Carrier.TCP) -> None:
+        """Wait for the log to name a TCP and a UDP port, and a place.
+
+        Args:
+            carrier: Over what `place` is to be.
 
         Raises:
             NotServing: The process ended, or has said nothing in time.
         """
         until = time.monotonic() + START
         while time.monotonic() < until:
-            ports = {each.transport: each.port for each in listening(self.log())}
-            if ports.keys() == {"TCP", "UDP"}:
-                self.tcp, self.udp = ports["TCP"], ports["UDP"]
+            log = self.log()
+            ports = {each.transport: each.port for each in reversed(listening(log))}
+            if ports.keys() == {"TCP", "UDP"} and (place := find_place(carrier, log)):
+                self.tcp, self.udp, self.place = ports["TCP"], ports["UDP"], place
                 return
             if not self.alive():
                 break

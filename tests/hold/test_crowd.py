@@ -14,8 +14,10 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.hold import crowd, service
+from tests.hold.carriers import Carrier, Place
 from tests.hold.crowd import LARGEST, Client, Crowd
 from tests.hold.promise import Broken
+from tests.waiting import until
 
 
 class ClientTests(SynchronousTestCase):
@@ -25,12 +27,13 @@ class ClientTests(SynchronousTestCase):
         """Connect one, and let it send its first piece."""
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
-        self.client = Client("127.0.0.1", listener.getsockname()[1], 1)
+        place = Place(Carrier.TCP, str(listener.getsockname()[1]))
+        self.client = Client(place, "127.0.0.1", 1)
         self.addCleanup(self.client.sock.close)
         self.server, _ = listener.accept()
         self.addCleanup(self.server.close)
         self.server.settimeout(5)
-        while self.client.sent < 2:
+        for _ in until(lambda: self.client.sent >= 2):
             self.client.next_piece()
             self.client.send()
         self.piece = self.server.recv(LARGEST)

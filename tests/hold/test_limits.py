@@ -13,6 +13,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.hold import greedy, limits
+from tests.hold.carriers import Carrier, Place
 
 
 class SocketCase(SynchronousTestCase):
@@ -107,15 +108,16 @@ class GreedyTests(SocketCase):
     def test_what_came_of_it(self) -> None:
         """Let in, refused, or nothing heard."""
         self.patch(greedy, "PATIENCE", 0.05)
-        self.assertIsNone(greedy.connect("127.0.0.1", self.port, "127.0.0.2"))
+        place = Place(Carrier.TCP, str(self.port))
+        self.assertIsNone(greedy.connect(place, "127.0.0.2"))
         self.listener.close()
 
-        self.assertIs(False, greedy.connect("127.0.0.1", self.port, "127.0.0.2"))
+        self.assertIs(False, greedy.connect(place, "127.0.0.2"))
 
     def test_counts(self) -> None:
         """As often as it was told to."""
         self.patch(greedy, "connect", lambda *_: True)
-        asked, let_in, hung = map(int, greedy.main("127.0.0.1", 7, "127.0.0.2", 1000, 0.05).split())
+        asked, let_in, hung = map(int, greedy.main(Place.parse("7"), "127.0.0.2", 1000, 0.05).split())
 
         self.assertEqual((asked, 0), (let_in, hung))
         self.assertLessEqual(asked, 51)

@@ -15,7 +15,7 @@ HERE, THERE = "10.0.0.1", "10.0.0.2"
 def sum_of(data: bytes) -> int:
     """Add up as RFC 1071 has it: of what has a right checksum it is 0xffff."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
+    for _ in range(2):
         total = (total & 0xFFFF) + (total >> 16)
     return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,11 +50,12 @@ def allowed_calls(filters: Sequence[str]) -> set[str]:
     return calls
 
 
-def _expanded(name: str) -> set[str]:
+@functools.cache
+def _expanded(name: str) -> frozenset[str]:
     if not name.startswith("@"):
-        return {name}
+        return frozenset({name})
     told = subprocess.run(
         ["systemd-analyze", "syscall-filter", "--no-pager", name], check=True, capture_output=True, text=True
     )
     inside = [line.strip() for line in told.stdout.splitlines()[1:]]
-    return set[str]().union(*(_expanded(each) for each in inside if each and not each.startswith("#")))
+    return frozenset[str]().union(*(_expanded(each) for each in inside if each and not each.startswith("#")))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tests.hold.carriers import Carrier, Place
 from tests.hold.service import START, NotServing, Server
 
 __all__ = ["BUILT_IN", "Xinetd"]
@@ -90,8 +91,9 @@ class Xinetd(Server):
         super().__init__([*prefix, *_NO_NAMES, *command], directory)
         self.ports = {(name, transport): by_name[name] for name in by_name for transport, _, _ in _KINDS}
         self.tcp = self.udp = next(iter(by_name.values()))
+        self.place = Place(Carrier.TCP, str(self.tcp))
 
-    def wait_until_listening(self) -> None:
+    def wait_until_listening(self, carrier: Carrier = Carrier.TCP) -> None:
         """Wait for the kernel to know all its ports: a connection would be one of those that it counts."""
         wanted = {(transport, port) for (_, transport), port in self.ports.items()}
         until = time.monotonic() + START

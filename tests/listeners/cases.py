@@ -19,8 +19,11 @@ from echosvc.listeners import Inherited, Internet, ListenerSettings, TLSSettings
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.transports.linux import LINUX
 from tests.doubles import FakeReactor
+from tests.machine import HAS_IPV6
 
 __all__ = [
+    "FOREIGN",
+    "FOREIGN_HOST",
     "FakeCertificates",
     "ListenerCase",
     "PortReactor",
@@ -32,6 +35,12 @@ __all__ = [
     "unix_listener",
     "unixgram_listener",
 ]
+
+#: An endpoint of Twisted's on any port, and its address. Text that begins with `tcp:` is ours; these tests go around that where there
+#: is no IPv6.
+FOREIGN, FOREIGN_HOST = (
+    ("tcp6:0:interface=\\:\\:1", "::1") if HAS_IPV6 else ("tcp:0:interface=127.0.0.1", "127.0.0.1")
+)
 
 
 class FakeCertificates:

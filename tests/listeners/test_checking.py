@@ -21,6 +21,7 @@ from echosvc.listeners import (
 )
 from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, register, registry
 from tests.listeners.cases import (
+    FOREIGN,
     ListenerCase,
     PortReactor,
     inherited_listener,
@@ -80,7 +81,7 @@ class OpeningCase(ListenerCase):
         self.made.append(("datagram", options))
         return DatagramEcho()
 
-    def foreign(self, description: str = "tcp6:0:interface=\\:\\:1", **more: Any) -> ListenerSettings:
+    def foreign(self, description: str = FOREIGN, **more: Any) -> ListenerSettings:
         """Describe a listener on an endpoint of Twisted's."""
         return ListenerSettings(
             **{"protocol": "echo", "origin": "--listen f", "place": Foreign(description), **more}

@@ -17,6 +17,7 @@ from echosvc.transports import UnixStreamPort
 from echosvc.transports.hub import hub_for
 from tests.listeners.cases import tcp_listener, udp_listener, unix_listener
 from tests.listeners.test_listener import ListeningCase
+from tests.waiting import until
 
 
 class ConnectionLogTests(ListeningCase):
@@ -41,7 +42,7 @@ class ConnectionLogTests(ListeningCase):
         (connection,) = set(hub.getReaders()) - {self.port}
         connection.doRead()
         connection.readConnectionLost(Failure(ConnectionDone()))
-        while connection.connected:
+        for _ in until(lambda: not connection.connected):
             if (reason := connection.doWrite()) is not None:
                 connection.connectionLost(Failure(reason))
         self.reactor.advance(0)

@@ -27,10 +27,9 @@ from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.layers import Layers
 from echosvc.protocols import Echo, EchoFactory, WireProtocol, find
 from echosvc.transports import tls
-from tests.listeners.cases import FakeCertificates, ListenerCase, PortReactor
+from echosvc.transports.addresses import display
+from tests.listeners.cases import FOREIGN, FOREIGN_HOST, FakeCertificates, ListenerCase, PortReactor
 from tests.listeners.test_layers import FakeTLSFactory
-
-LOOPBACK = "tcp6:0:interface=\\:\\:1"
 
 
 class FakePort:
@@ -80,7 +79,7 @@ class ForeignCase(ListenerCase):
         self.reactor = PortReactor()
 
     def open(
-        self, description: str = LOOPBACK, wire: WireProtocol | None = None, **more: Any
+        self, description: str = FOREIGN, wire: WireProtocol | None = None, **more: Any
     ) -> ForeignListener:
         """Open one."""
         place = Foreign(description)
@@ -120,8 +119,10 @@ class ServingTests(ForeignCase):
         listener = self.open()
         port = listener._port.getHost().port
 
-        self.assertEqual(f"{LOOPBACK} (TCP [::1]:{port})", listener.where)
-        self.assertEqual(f"echo (RFC 862) listens on {LOOPBACK} (TCP [::1]:{port})", str(listener))
+        self.assertEqual(f"{FOREIGN} (TCP {display(FOREIGN_HOST, port)})", listener.where)
+        self.assertEqual(
+            f"echo (RFC 862) listens on {FOREIGN} (TCP {display(FOREIGN_HOST, port)})", str(listener)
+        )
         self.assertEqual((port, None), (listener.port, listener.udp_port))
 
     def test_listens_from_the_moment_it_is_opened(self) -> None:
@@ -187,7 +188,7 @@ class ServingTests(ForeignCase):
 
     def test_behind_a_proxy(self) -> None:
         """The client that it announces is let in or not, and counts, until its connection ends."""
-        listener = self.open(proxy=(ip_network("::1/128"),), door=DoorSettings(deny=("192.0.2.0/24",)))
+        listener = self.open(proxy=(ip_network(FOREIGN_HOST),), door=DoorSettings(deny=("192.0.2.0/24",)))
         gate = self.start(listener, max_connections=5, max_per_source=1)
         for client, word in (("203.0.113.1", b"word"), ("203.0.113.1", b""), ("192.0.2.1", b"")):
             sock = self.connect(listener)
@@ -222,14 +223,14 @@ class ServingTests(ForeignCase):
     def test_lists_of_networks_are_read_again(self) -> None:
         """For the connections to come; before it serves, too."""
         path = self.folder() / "denied"
-        path.write_text("::1\n")
+        path.write_text(f"{FOREIGN_HOST}\n")
         listener = self.open(door=DoorSettings(deny=(f"@{path}",)))
         path.write_text("")
         listener.reload()
         self.start(listener)
         self.connect(listener)
         self.assertEqual({}, listener.drops())
-        path.write_text("::1\n")
+        path.write_text(f"{FOREIGN_HOST}\n")
         listener.reload()
         self.assertEqual(b"", self.connect(listener).recv(1))
         path.write_text("x")
@@ -357,7 +358,7 @@ class RefusalTests(ForeignCase):
     def test_port_in_use(self) -> None:
         """Said as of any other port, and the process ends as with any other."""
         port = self.open()._port.getHost().port
-        description = f"tcp6:{port}:interface=\\:\\:1"
+        description = FOREIGN.replace(":0:", f":{port}:", 1)
         error = self.fails(description)
 
         self.assertTrue(

@@ -16,6 +16,7 @@ from echosvc.errors import ListenError
 from echosvc.listeners import Inherited, inherited
 from echosvc.transports.linux import LINUX
 from tests.listeners.cases import ListenerCase
+from tests.machine import OTHER_LOOPBACK
 
 #: Where passed descriptors begin in these tests: above whatever the test runner has open.
 START = 200
@@ -86,7 +87,7 @@ class AdoptingTests(InheritedCase):
     def setUp(self) -> None:
         """Pass three sockets, two of them with the same name."""
         super().setUp()
-        self.sockets = [self.stream(), self.datagrams(), self.stream("::1")]
+        self.sockets = [self.stream(), self.datagrams(), self.stream(OTHER_LOOPBACK)]
         self.hand_over(*self.sockets)
 
     def test_by_name(self) -> None:

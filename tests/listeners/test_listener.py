@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import Counter
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -14,12 +16,14 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from echosvc.admission import DoorSettings, Gate, Limits, Screens
+from echosvc.admission import DoorSettings, Gate, Limits, Screens, ScreenSettings
 from echosvc.listeners import ListenerSettings, TLSSettings, certificates
+from echosvc.listeners import listener as listener_module
 from echosvc.listeners.layers import Layers
 from echosvc.listeners.listener import Listener, describe
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, find
+from echosvc.transports.addresses import display
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor, udp_socket
 from tests.listeners.cases import (
@@ -31,6 +35,7 @@ from tests.listeners.cases import (
     unix_listener,
     unixgram_listener,
 )
+from tests.machine import OTHER_LOOPBACK
 
 
 @attrs.frozen
@@ -94,10 +99,11 @@ class NameTests(ListeningCase):
 
     def test_says_what_listens_where(self) -> None:
         """One line, with the protocol and where it is specified."""
-        listener = self.open(tcp_listener(interface="::1"))
+        listener = self.open(tcp_listener(interface=OTHER_LOOPBACK))
 
-        self.assertEqual(f"echo (RFC 862) listens on TCP [::1]:{listener.port}", str(listener))
-        self.assertEqual(f"TCP [::1]:{listener.port}", listener.where)
+        place = f"TCP {display(OTHER_LOOPBACK, listener.port or 0)}"
+        self.assertEqual(f"echo (RFC 862) listens on {place}", str(listener))
+        self.assertEqual(place, listener.where)
 
     def test_unix_sockets_have_no_port(self) -> None:
         """They are named as their endpoints name them."""
@@ -118,6 +124,45 @@ class NameTests(ListeningCase):
         self.assertIsNone(self.open(tcp_listener()).udp_port)
         listener = self.open(udp_listener())
         self.assertEqual(listener.port, listener.udp_port)
+
+    def test_only_unix_datagrams_have_a_name_of_their_own(self) -> None:
+        """From which our own answers would come back; the screen refuses them, and counts."""
+        path = str(Path(self.mktemp()).absolute())
+        Path(path).mkdir()
+        for settings in (udp_listener(), unix_listener(f"{path}/stream")):
+            self.assertIsNone(self.open(settings).own_name)
+        listener = self.start(unixgram_listener(f"{path}/s"))
+        self.assertEqual(f"{path}/s", listener.own_name)
+
+    def test_users_have_limits(self) -> None:
+        """Over UNIX sockets of either kind, unless a local proxy is said to bring all clients under one user."""
+        path = str(self.folder() / "s")
+        for limited, served in ((True, 1), (False, 3)):
+            door = DoorSettings(limits=Limits(max_per_source=1), user_limits=limited)
+            listener = self.start(unix_listener(path, door=door))
+            for _ in range(3):
+                self.client().connect(path)
+            self.port.doRead()
+            self.assertEqual(Counter({"max-per-source": 3 - served}) + Counter(), listener.drops())
+            self.stop(listener)
+            listener = self.start(unixgram_listener(path, door=door, screen=ScreenSettings(rate=1.0)))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+                for _ in range(3):
+                    client.sendto(b"?", path)
+                self.port.doRead()
+            # One in four of those that come too fast may be let in by lot, though no more than one.
+            self.assertIn(listener.drops()["datagram-rate"], (1, 2) if limited else (0,))
+            self.stop(listener)
+
+    def test_paths_are_not_answered_without_proc(self) -> None:
+        """As in a chroot: it is said at the start, of UNIX datagram sockets alone."""
+        listener = self.open(unixgram_listener(f"@echosvc-{os.getpid()}"))
+        self.assertEqual([], listener.warnings())
+        self.patch(listener_module, "can_answer_paths", lambda: False)
+        (said,) = listener.warnings()
+
+        self.assertIn("there is no /proc here", said)
+        self.assertEqual([], [each for each in self.open(udp_listener()).warnings() if "proc" in each])
 
     def test_a_name_of_its_own(self) -> None:
         """Stands before what is spoken, unless it says the same."""

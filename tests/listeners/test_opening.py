@@ -12,6 +12,8 @@ from echosvc.listeners import ListenerSettings, open_listeners, opening
 from echosvc.listeners.foreign import ForeignListener
 from echosvc.listeners.listener import Listener
 from tests.listeners.cases import (
+    FOREIGN,
+    FOREIGN_HOST,
     inherited_listener,
     tcp_listener,
     udp_listener,
@@ -72,7 +74,7 @@ class OpenTests(OpeningCase):
             self.client(kind).connect(str(folder / path))
         for each in listeners:
             if each.port is not None and each.udp_port is None:
-                host = "::1" if isinstance(each, ForeignListener) else "127.0.0.1"
+                host = FOREIGN_HOST if isinstance(each, ForeignListener) else "127.0.0.1"
                 socket.create_connection((host, each.port), 5).close()
 
     def test_nothing(self) -> None:
@@ -107,12 +109,13 @@ class OpenTests(OpeningCase):
     def test_a_foreign_endpoint_that_cannot_be_opened(self) -> None:
         """Twisted's endpoints come last: those of them that listen already are stopped, the rest is closed."""
         path = self.folder() / "echo"
-        with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        family = socket.AF_INET6 if ":" in FOREIGN_HOST else socket.AF_INET
+        with socket.create_server((FOREIGN_HOST, 0), family=family) as taken:
             error = self.fails(
                 ListenError,
                 unix_listener(str(path)),
                 self.foreign(),
-                self.foreign(f"tcp6:{taken.getsockname()[1]}:interface=\\:\\:1"),
+                self.foreign(FOREIGN.replace(":0:", f":{taken.getsockname()[1]}:")),
                 tcp_listener(),
             )
 

@@ -18,7 +18,7 @@ from echosvc.observe import ListenerSnapshot
 from echosvc.protocols import EchoFactory
 from echosvc.transports.hub import hub_for
 from tests.listeners.cases import tcp_listener, udp_listener, unix_listener, unixgram_listener
-from tests.listeners.test_foreign import LOOPBACK, ForeignCase
+from tests.listeners.test_foreign import ForeignCase
 from tests.listeners.test_listener import ListeningCase
 
 
@@ -159,7 +159,7 @@ class ForeignTests(ForeignCase):
 
     def test_counts_what_it_can(self) -> None:
         """Connections, and not their bytes."""
-        listener = self.open(LOOPBACK)
+        listener = self.open()
         client = self.connect(listener)
         before = listener.snapshot()
         client.close()

@@ -21,6 +21,7 @@ from tests.listeners.cases import (
     udp_listener,
     unix_listener,
 )
+from tests.machine import OTHER_LOOPBACK, needs_ipv6
 
 #: A loopback address that nobody else uses: a number that is free there for UDP is free for TCP.
 ALONE = "127.83.41.7"
@@ -60,7 +61,10 @@ class OpeningTests(SocketCase):
     def test_one_free_number_serves_tcp_and_udp(self) -> None:
         """Port 0 takes one number for both, on every address."""
         opened = self.bind(
-            tcp_listener(), udp_listener(), tcp_listener(interface="::1"), udp_listener(interface="::1")
+            tcp_listener(),
+            udp_listener(),
+            tcp_listener(interface=OTHER_LOOPBACK),
+            udp_listener(interface=OTHER_LOOPBACK),
         )
 
         self.assertEqual(len({sock.getsockname()[1] for sock in opened}), 1)
@@ -68,14 +72,16 @@ class OpeningTests(SocketCase):
     def test_listeners_on_one_address_have_a_free_number_each(self) -> None:
         """Where a number cannot be shared there is another, which those that follow share; each exactly as asked."""
         pair = (tcp_listener(), udp_listener())
-        numbers = [sock.getsockname()[1] for sock in self.bind(*pair, *pair, tcp_listener(interface="::1"))]
+        numbers = [
+            sock.getsockname()[1] for sock in self.bind(*pair, *pair, tcp_listener(interface=OTHER_LOOPBACK))
+        ]
 
         self.assertEqual(numbers, [numbers[0], numbers[0], numbers[2], numbers[2], numbers[2]])
         self.assertNotEqual(numbers[0], numbers[2])
 
     def test_one_address_is_part_of_every_address(self) -> None:
         """Whichever comes first, they cannot share a number."""
-        for first, second in (("", "127.0.0.1"), ("127.0.0.1", ""), ("::1", "")):
+        for first, second in (("", "127.0.0.1"), ("127.0.0.1", ""), (OTHER_LOOPBACK, "")):
             numbers = {
                 sock.getsockname()[1]
                 for sock in self.bind(tcp_listener(interface=first), tcp_listener(interface=second))
@@ -109,6 +115,7 @@ class OpeningTests(SocketCase):
         self.assertEqual(len(refused), 3)
         self.assertEqual(stream.getsockname(), datagram.getsockname())
 
+    @needs_ipv6
     def test_every_address_is_one_dual_stack_socket(self) -> None:
         """IPv4 and IPv6 clients reach the same socket."""
         (sock,) = self.bind(tcp_listener(interface=""))

@@ -113,6 +113,15 @@ class FileTests(QuotesCase):
         self.assertEqual(quote_of_the_day(options.quotes, 0), b"one\r\n")
         QotdFactory(options)
 
+    def test_are_what_options_differ_in(self) -> None:
+        """Options that name one file are equal only if it has the same quotes: a reload finds that it has changed."""
+        path = self.write(b"one\n")
+        before, again = QotdOptions(file=path), QotdOptions(file=path)
+        Path(path).write_bytes(b"two\n")
+
+        self.assertEqual(before, again)
+        self.assertNotEqual(before, QotdOptions(file=path))
+
 
 class BuiltInTests(SynchronousTestCase):
     """The quotes that are built in."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 import tempfile
+from importlib.metadata import PathDistribution, metadata
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory
@@ -239,6 +242,41 @@ class PackageTests(RegistryCase):
 
         self.assertEqual([("shout", True, "unknown ?", None)], self.rows())
 
+    def test_no_metadata_is_an_error_in_later_pythons(self) -> None:
+        """They raise where a package does not say its name, or has no METADATA at all: its protocols are still served."""
+
+        def refuse(*_: object) -> str:
+            raise KeyError
+
+        folder = self.install("loud", shout="shouting:WIRE")
+        self.write("shouting", folder=folder)
+        written = folder / "loud-1.0.dist-info" / "METADATA"
+        message: Any = type(metadata("twisted"))
+        self.patch(message, "__getitem__", lambda said, key: said.get(key) or refuse())
+        for text, provider in (
+            (b"Metadata-Version: 2.1\nVersion: 1.0\n", "unknown 1.0"),
+            (b"Metadata-Version: 2.1\nName: loud\n", "loud ?"),
+            (b"Name: loud\xff\n", "unknown ?"),
+            (b"", "unknown ?"),
+        ):
+            written.write_bytes(text)
+
+            self.assertEqual([("shout", True, provider, None)], self.rows())
+        self.patch(PathDistribution, "metadata", property(refuse))
+
+        self.assertEqual([("shout", True, "unknown ?", None)], self.rows())
+
+    def test_several_packages_that_do_not_say_who_they_are(self) -> None:
+        """They are not taken for versions of one package."""
+        for module, point in (("one", "shout"), ("two", "whisper")):
+            folder = self.install(module, **{point: f"{module}:WIRE"})
+            self.write(module, folder=folder)
+            (folder / f"{module}-1.0.dist-info" / "METADATA").unlink()
+
+        self.assertEqual(
+            [("shout", True, "unknown ?", None), ("whisper", True, "unknown ?", None)], self.rows()
+        )
+
     def test_a_damaged_package(self) -> None:
         """It stops no other; it is listed with the reason, under the package's own name."""
         folder = self.install("shout")
@@ -251,11 +289,31 @@ class PackageTests(RegistryCase):
         self.assertEqual(("shout", True, "loud 1.0", None), good)
         self.assertIs(find("shout"), sys.modules["shouting"].WIRE)
 
-    def test_a_package_of_which_nothing_can_be_read(self) -> None:
-        """Nobody knows whether it brings protocols: it is left out, and stops no other."""
-        folder = self.install("broken")
-        (folder / "broken-1.0.dist-info" / "entry_points.txt").write_bytes(b"[echosvc.protocols]\n\xff = x:y")
+    def test_entry_points_that_are_no_text(self) -> None:
+        """A package that brings protocols is listed with the reason; one that does not is left out."""
+        for package, group in (("broken", b"echosvc.protocols"), ("foreign", b"console_scripts")):
+            folder = self.install(package)
+            points = folder / f"{package}-1.0.dist-info" / "entry_points.txt"
+            points.write_bytes(b"[" + group + b"]\n\xff = x:y")
         self.write("shouting", folder=self.install("loud", shout="shouting:WIRE"))
+        damaged, good = sorted(self.rows(), key=lambda row: row[1])
+
+        self.assertEqual(("broken", False, "broken 1.0"), damaged[:3])
+        self.assertIn("its entry_points.txt is damaged: UnicodeDecodeError: ", damaged[3] or "")
+        self.assertEqual(("shout", True, "loud 1.0", None), good)
+
+    def test_a_package_of_which_nothing_can_be_read(self) -> None:
+        """It stops no other."""
+
+        def fail(package: PathDistribution, name: str) -> str | None:
+            if "broken-1.0" in str(package._path):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(package, name)
+
+        read = PathDistribution.read_text
+        self.install("broken", x="x:y")
+        self.write("shouting", folder=self.install("loud", shout="shouting:WIRE"))
+        self.patch(PathDistribution, "read_text", fail)
 
         self.assertEqual([("shout", True, "loud 1.0", None)], self.rows())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, cast
 
+import attrs
 from twisted.application.service import MultiService
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogLevel, LogPublisher, capturedLogs, formatEvent, globalLogPublisher
@@ -26,6 +27,7 @@ from echosvc.settings import Settings
 from echosvc.transports import StreamTransport, tls
 from echosvc.transports.hub import hub_for
 from echosvc.transports.messages import PlainMessages
+from echosvc.transports.rights import RESERVE
 from tests.certificates import folder_for
 from tests.doubles import FakeReactor, udp_socket
 from tests.listeners.cases import FakeCertificates
@@ -153,6 +155,21 @@ class ServiceTests(ServiceCase):
 
         self.assertEqual({"source-port-own": 1}, service.listeners[1].drops())
 
+    def test_does_not_answer_its_own_answers(self) -> None:
+        """An answer that comes back to a socket of ours, under the name of another of ours, is dropped and counted."""
+        folder = self.mktemp()
+        Path(folder).mkdir()
+        places = [UnixSocket("unixgram", f"{Path(folder).absolute()}/{name}") for name in ("a", "b")]
+        service = self.start(
+            FakeReactor(),
+            Settings(listeners=tuple(ListenerSettings(protocol="echo", place=each) for each in places)),
+        )
+        one, two = [each for each in self.reactor.getReaders() if each.getHost().name]
+        one.write(b"answer", places[1].path)
+        two.doRead()
+
+        self.assertEqual([{}, {"source-name-own": 1}], [listener.drops() for listener in service.listeners])
+
     def test_says_what_listens_where(self) -> None:
         """One line for each listener when it starts, and one with what it has served when it stops."""
         service = self.start(FakeReactor())
@@ -250,11 +267,34 @@ class ServiceTests(ServiceCase):
         self.assertRaises(ConnectionResetError, clients[1].recv, 1)
         self.assertEqual([{}, {"max-per-source": 1}], [listener.drops() for listener in service.listeners])
 
+    def test_keeps_descriptors_for_those_that_are_sent(self) -> None:
+        """Where the kernel cannot refuse them, and there is a UNIX socket, whichever it is."""
+        asked: list[int] = []
+
+        def provide(wanted: int, *, ceiling: int | None, spare: int) -> int:
+            asked.append(spare)
+            return wanted
+
+        self.patch(service_module, "provide_for", provide)
+        plain = settings().listeners
+        unix = (attrs.evolve(plain[0], place=UnixSocket("unixgram", "@nowhere")),)
+        for old in (False, True):
+            self.patch(service_module, "kernel_refuses", lambda old=old: not old)
+            for what in (
+                Settings(listeners=plain),
+                Settings(listeners=unix),
+                Settings(listeners=(), admin=unix[0]),
+            ):
+                service_module.EchoService([], FakeReactor(), what)._possible(what)
+
+        self.assertEqual([0] * 4 + [RESERVE] * 2, asked)
+
     def test_warns_of_fewer_connections_than_were_asked_for(self) -> None:
         """The system has a limit of descriptors; the default only follows it."""
         asked: list[tuple[int, int | None]] = []
 
-        def provide(wanted: int, *, ceiling: int | None) -> int:
+        def provide(wanted: int, *, ceiling: int | None, spare: int) -> int:
+            self.assertEqual(0, spare)
             asked.append((wanted, ceiling))
             return 10
 
@@ -495,9 +535,11 @@ class ReloadTests(ServiceCase):
 class BadFactory(Factory[Protocol]):
     """Raises when it begins."""
 
+    raised: Exception = RuntimeError("bug")
+
     def startFactory(self) -> None:
         """Raise."""
-        raise RuntimeError("bug")
+        raise self.raised
 
 
 BAD = WireProtocol(name="bad", rfc="none", summary="raises", stream=BadFactory)
@@ -529,3 +571,16 @@ class BadStartTests(ServiceCase):
                 ConnectionRefusedError, socket.create_connection, ("127.0.0.1", listener.port), 5
             )
         self.assertIs(LogPublisher, type(globalLogPublisher))  # its guard is gone
+
+    def test_what_is_not_permitted(self) -> None:
+        """A protocol that is refused something, memory included, ends with the code after which no unit tries again.
+
+        A callback of cffi's (pyOpenSSL's) raises MemoryError where MemoryDenyWriteExecute= is set.
+        """
+        for refusal in (MemoryError("cannot allocate write+execute memory"), PermissionError(13, "no")):
+            self.patch(BadFactory, "raised", refusal)
+            service = open_service(Settings(listeners=(self.bad(),)), FakeReactor())
+            refused = self.assertRaises(ListenError, service.startService)
+
+            self.assertIn(f"bad cannot begin: {refusal!r}", str(refused))
+            self.assertEqual(ExitCode.PERMISSION, refused.exit_code)

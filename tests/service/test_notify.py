@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.service.notify import Notifier
+from tests.waiting import until
 
 
 class Manager:
@@ -28,12 +30,10 @@ class Manager:
     def heard(self) -> list[dict[str, str]]:
         """Take all messages that wait."""
         messages: list[dict[str, str]] = []
-        while True:
-            try:
-                text = self.sock.recv(4096).decode()
-            except BlockingIOError:
-                return messages
-            messages.append(dict(line.split("=", 1) for line in text.split("\n")))
+        with contextlib.suppress(BlockingIOError):
+            while text := self.sock.recv(4096).decode():
+                messages.append(dict(line.split("=", 1) for line in text.split("\n")))
+        return messages
 
 
 class NotifierTests(SynchronousTestCase):
@@ -243,12 +243,11 @@ class NotifierTests(SynchronousTestCase):
         sent = 0
         sock = notifier._socket
         assert sock is not None
-        try:
-            while True:
+        with contextlib.suppress(BlockingIOError):
+            for _ in until(lambda: False):
                 sock.send(b"FULL=1")
                 sent += 1
-        except BlockingIOError:
-            return sent
+        return sent
 
     def test_a_full_queue_delays_what_matters_and_keeps_its_order(self) -> None:
         """A manager that never heard of READY would end the service. Nobody waits for it meanwhile."""

@@ -151,6 +151,7 @@ class ListenerTests(ConfigCase):
             lifetime = 60
             byte-rate = 5
             byte-rate-total = 6
+            user-limits = false
             [[listener]]
             protocol = "echo"
             endpoint = "tcp:7"
@@ -160,6 +161,7 @@ class ListenerTests(ConfigCase):
             allow = []
             lifetime = 0
             byte-rate = 0
+            user-limits = true
             """
         )
 
@@ -172,6 +174,7 @@ class ListenerTests(ConfigCase):
                     lifetime=60.0,
                     byte_rate=5.0,
                     byte_rate_total=6.0,
+                    user_limits=False,
                 ),
                 DoorSettings(deny=("10.1.0.0/16",), idle_timeout=0.0, lifetime=0.0, byte_rate_total=6.0),
             ],

@@ -57,6 +57,7 @@ class ShowTests(SynchronousTestCase):
                     "lifetime": 0.0,
                     "byte-rate": 0.0,
                     "byte-rate-total": 0.0,
+                    "user-limits": True,
                 }
             ],
             shown(ListenerSettings(protocol="echo", place=Internet("udp", 8007))),
@@ -228,6 +229,7 @@ _DOORS = st.builds(
     lifetime=_TIMES,
     byte_rate=_TIMES,
     byte_rate_total=_TIMES,
+    user_limits=st.booleans(),
 )
 _GATES = st.builds(
     GateSettings,

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from echosvc.protocols import Echo
 from echosvc.protocols.chargen import Chargen
+from tests.waiting import until
 
 __all__ = [
     "Asking",
@@ -266,7 +267,7 @@ class Rushing(Protocol):
 
     def connectionMade(self) -> None:
         """Write without end."""
-        while True:
+        for _ in until(lambda: False):
             self.transport.write(b"x" * 1000)
 
 

@@ -18,6 +18,7 @@ from echosvc.transports.linux import LINUX
 from tests.certificates import Authority
 from tests.listeners.cases import ListenerCase, inherited_listener, tcp_listener, unix_listener
 from tests.listeners.test_inherited import InheritedCase
+from tests.machine import needs_ipv6
 from tests.testing.tls_socket import TLSSocket
 from tests.transports.tls_peer import Client, client_context
 
@@ -58,6 +59,7 @@ class TCPTests(OurListener, SynchronousTestCase):
         return tcp_listener()
 
 
+@needs_ipv6
 class DualStackTests(OurListener, SynchronousTestCase):
     """A TCP port on every address, which an IPv6 client uses."""
 

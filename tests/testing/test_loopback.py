@@ -12,6 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from echosvc.protocols import DatagramEcho, EchoFactory
 from echosvc.testing import LoopbackReactor, SocketClient, _loopback, narrow_socket
 from echosvc.transports import StreamPort
+from tests.machine import needs_ipv6
+from tests.waiting import until
 
 
 class LoopbackCase(SynchronousTestCase):
@@ -133,13 +135,13 @@ class ClientTests(LoopbackCase):
         """Until it does; the end of what is sent waits, too."""
         client = self.connect(self.listen(EchoFactory()))
         sent = 0
-        while not client.waiting:
+        for _ in until(lambda: client.waiting):
             client.send(b"x" * 65_536)
             sent += 65_536
         client.send_eof()
         self.assertLess(sent, 2_000_000)  # narrow
         received = 0
-        while not client.is_finished:
+        for _ in until(lambda: client.is_finished):
             received += len(client.receive())
 
         self.assertEqual((received, client.waiting), (sent, 0))
@@ -194,7 +196,7 @@ class ClientTests(LoopbackCase):
 
             def recv(self, *arguments: int) -> bytes:
                 data = b""
-                while self.skipped < 400_000:
+                for _ in until(lambda: self.skipped >= 400_000):
                     data = super().recv(*arguments)
                     self.skipped += len(data)
                 return data
@@ -206,6 +208,7 @@ class ClientTests(LoopbackCase):
 
         self.assertNotEqual(client.receive(), b"")
 
+    @needs_ipv6
     def test_over_ipv6(self) -> None:
         """And there."""
         address = self.reactor.listenTCP(0, EchoFactory(), interface="::1").getHost()

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from echosvc.protocols import EchoFactory, find
 from echosvc.testing import MemoryClient, MemoryListener, UnboundedQueue, _transport
+from tests.waiting import until
 
 
 class Recorder(Protocol):
@@ -247,7 +248,7 @@ class ReceivingTests(StreamCase):
         client.transport.registerProducer(producer, True)  # type: ignore[arg-type]  # it does what one must
         client.transport.write(b"x" * 65_547)
         self.assertEqual((producer.told, client.transport.queued), (["pause"], 65_547))
-        while client.transport.queued:
+        for _ in until(lambda: not client.transport.queued):
             client.receive()
 
         self.assertEqual(producer.told, ["pause", "resume"])

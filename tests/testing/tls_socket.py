@@ -6,6 +6,7 @@ import contextlib
 import socket
 
 from tests.transports.tls_peer import Client
+from tests.waiting import until
 
 __all__ = ["TLSSocket"]
 
@@ -42,7 +43,7 @@ class TLSSocket:
         """Receive. A connection that ends without close_notify was cut, and not finished."""
         self._push()
         client = self._client
-        while not client.heard and not client.finished:  # a part of a record is nothing yet
+        for _ in until(lambda: client.heard or client.finished):  # a part of a record is nothing yet
             self._take(size)
         data, client.heard = client.heard[:size], client.heard[size:]
         return data
@@ -89,5 +90,5 @@ class TLSSocket:
     def _push(self) -> None:
         self._unsent += self._client.give()
         with contextlib.suppress(BlockingIOError):
-            while self._unsent:
+            for _ in until(lambda: not self._unsent):
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from echosvc.transports import linux
 from echosvc.transports.batched_messages import BatchedMessages, messages_for
 from echosvc.transports.linux import PKTINFO_OPTIONS
-from echosvc.transports.messages import Messages
+from echosvc.transports.messages import Messages, Unsent
 from tests.doubles import udp_socket
 
 __all__ = ["Bench", "MessagesCase"]
@@ -47,7 +47,7 @@ class Bench:
         count = self.messages.receive()
         return [[bytes(each) for each in self.messages.datagrams(index)] for index in range(count)]
 
-    def send_back(self, which: Sequence[int] | None = None) -> list[tuple[int, int]]:
+    def send_back(self, which: Sequence[int] | None = None) -> list[Unsent]:
         """Send messages back, and forget them."""
         unsent = self.messages.send_back(range(len(self.messages.lengths)) if which is None else which)
         self.messages.release()

@@ -17,6 +17,7 @@ from echosvc.transports import StreamPort
 from tests.transports.test_proxy import ProxyCase
 from tests.transports.test_proxy_header import CLIENT, LOCAL, binary
 from tests.transports.test_stream import Recorder, RecorderFactory, StreamCase
+from tests.waiting import until
 
 
 class FakeTicket:
@@ -184,7 +185,7 @@ class DoorTests(DoorCase):
         transport.write(b"x" * 1000)
         self.assertEqual(written + 1000, transport.bytes_out + transport.queued())
         client.setblocking(False)
-        while transport.queued():
+        for _ in until(lambda: not transport.queued()):
             try:
                 client.recv(1_000_000)
             except BlockingIOError:
@@ -198,7 +199,7 @@ class DoorTests(DoorCase):
         self.fill(transport)
         sent, before = transport.bytes_out, transport.undelivered()
         self.assertTrue(0 < before < sent)
-        while transport.undelivered() == before:
+        for _ in until(lambda: transport.undelivered() != before):
             client.recv(1_000_000)
 
         self.assertEqual(sent, transport.bytes_out)
@@ -269,7 +270,7 @@ class EndTests(DoorCase):
         transport.end()
         client.setblocking(False)
         came = 0
-        while transport.connected or came < total:
+        for _ in until(lambda: not transport.connected and came >= total):
             try:
                 came += len(client.recv(1_000_000))
             except BlockingIOError:

@@ -13,6 +13,7 @@ from echosvc.transports.batched_messages import messages_for
 from echosvc.transports.linux import SOL_UDP, UDP_GRO
 from echosvc.transports.messages import BATCH, PlainMessages
 from tests.doubles import udp_socket
+from tests.machine import HAS_IPV6, OTHER_LOOPBACK
 from tests.transports.message_bench import MessagesCase
 
 
@@ -34,7 +35,10 @@ class BatchedMessagesTests(MessagesCase):
     def test_answers_many_peers_from_where_they_asked(self) -> None:
         """Of one batch, over both families, at several local addresses."""
         bench = self.bench("::")
-        clients = [bench.client(host) for host in ("127.0.0.1", "127.0.0.2", "::1", "127.0.0.2", "::1")]
+        clients = [
+            bench.client(host)
+            for host in ("127.0.0.1", "127.0.0.3", OTHER_LOOPBACK, "127.0.0.3", OTHER_LOOPBACK)
+        ]
         for turn in range(3):
             for number, client in enumerate(clients):
                 client.send(b"%d" % number * (turn + 1))
@@ -262,7 +266,7 @@ class BatchedMessagesTests(MessagesCase):
             return count
 
         self.patch(mmsg, "recvmmsg", receive)
-        for host in ("::1", "127.0.0.1", "::1"):
+        for host in (OTHER_LOOPBACK, "127.0.0.1", OTHER_LOOPBACK):
             bench.client(host).send(b"x")
         bench.receive()
         controls = [messages.source(index).control[0][2] for index in range(3)]
@@ -312,7 +316,7 @@ class EnvelopeTests(MessagesCase):
             ("127.0.0.1", "127.0.0.1", b"\x7f\0\0\1", b"\x7f\0\0\1"),
             ("0.0.0.0", "127.0.0.2", b"\x7f\0\0\1", b"\x7f\0\0\2"),
             ("::", "127.0.0.3", b"\x7f\0\0\1", b"\x7f\0\0\3"),
-            ("::", "::1", bytes(15) + b"\1", bytes(15) + b"\1"),
+            *[("::", "::1", bytes(15) + b"\1", bytes(15) + b"\1")] * HAS_IPV6,
         ):
             for make in (messages_for, PlainMessages):
                 bench = self.bench(host, make=make)

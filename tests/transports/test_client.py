@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.transports.client import StreamClient, direct
 from tests.doubles import FakeReactor
+from tests.waiting import until
 
 
 class Greeting(Protocol):
@@ -51,14 +52,14 @@ class DirectTests(SynchronousTestCase):
         self.assertTrue(IReactorPluggableNameResolver.providedBy(ours))
         self.assertIs(ours.nameResolver, reactor.nameResolver)
         self.assertIsInstance(connector.transport, StreamClient)
-        while connector.state != "connected":
+        for _ in until(lambda: connector.state == "connected"):
             reactor.iterate(0.01)
         peer, _ = listener.accept()
         self.addCleanup(peer.close)
-        while not select.select([peer], [], [], 0)[0]:
+        for _ in until(lambda: select.select([peer], [], [], 0)[0]):
             reactor.iterate(0.01)
         peer.send(peer.recv(100))
-        while connector.state == "connected":
+        for _ in until(lambda: connector.state != "connected"):
             reactor.iterate(0.01)
 
         self.assertEqual(connector.state, "disconnected")

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from echosvc.transports.connection import LITTLE, READ_TURN, SMALL_READ
 from tests.transports.test_connection import Heard
 from tests.transports.test_stream import RecorderFactory, StreamCase
+from tests.waiting import until
 
 
 class Closing(Heard):
@@ -119,7 +120,7 @@ class WithoutEpollTests(StreamCase):
         self.transport.protocol = heard = Heard()
         self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * READ_TURN)
         self.client.sendall(bytes(READ_TURN + SMALL_READ))
-        while select.select([self.transport], [], [], 0.1)[0]:
+        for _ in until(lambda: not select.select([self.transport], [], [], 0.1)[0]):
             self.transport.doRead()
             self.assertIn(self.transport, self.reactor.getReaders())
 

@@ -16,6 +16,7 @@ from echosvc.transports import batched_messages, mmsg
 from echosvc.transports.batched_messages import messages_for
 from echosvc.transports.linux import ERROR_QUEUE_OPTIONS, PKTINFO_OPTIONS, SOL_UDP, UDP_GRO, UDP_SEGMENT
 from echosvc.transports.messages import PlainMessages
+from tests.machine import OTHER_LOOPBACK
 from tests.transports.message_bench import MessagesCase
 
 _SO_TIMESTAMP = 29
@@ -37,7 +38,7 @@ class CoalescedTests(MessagesCase):
     def test_are_taken_apart_and_answered_as_they_were(self) -> None:
         """In the middle of ordinary ones, with a last one that is shorter; nothing lost, nothing joined."""
         bench = self.bench("::")
-        for host in ("127.0.0.3", "::1"):
+        for host in ("127.0.0.3", OTHER_LOOPBACK):
             client = bench.client(host)
             payload = random.Random(1).randbytes(1200 * 30 + 7)
             client.send(b"before")

@@ -23,6 +23,7 @@ from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.client import StreamConnector
 from echosvc.transports.connection import BULK_READ, READ_TURN, SMALL_READ, TINY_READ
 from tests.transports.test_stream import RecorderFactory, StreamCase
+from tests.waiting import until
 
 
 class Heard(Protocol):
@@ -92,7 +93,7 @@ class WritingTests(StreamCase):
             self.transport.write(sent[start : start + 1_000_000])
         self.assertEqual(self.hub.getWriters(), [self.transport])
         received = bytearray()
-        while len(received) < len(sent):
+        for _ in until(lambda: len(received) >= len(sent)):
             received += self.client.recv(1_000_000)
             self.transport.doWrite()
         self.transport.write(b"direct again")
@@ -116,15 +117,15 @@ class WritingTests(StreamCase):
                     return
                 case.client.settimeout(0.05)
                 with contextlib.suppress(TimeoutError):
-                    while True:
-                        came.append(case.client.recv(1 << 20))
+                    for _ in until(lambda: False):
+                        came.append(case.client.recv(1 << 20))  # noqa: PERF401  # until one raises
                 case.transport.write(b"X")
 
         came: list[bytes] = []
         self.transport.registerProducer(LastWords(), True)  # type: ignore[arg-type]  # all that is asked of it
         self.transport.write(bytes(20_000_000))
         self.transport.unregisterProducer()
-        while sum(map(len, came)) <= 20_000_000:
+        for _ in until(lambda: sum(map(len, came)) > 20_000_000):
             self.hub.doRead()
             with contextlib.suppress(TimeoutError):
                 came.append(self.client.recv(1 << 20))
@@ -219,7 +220,7 @@ class ReadingTests(StreamCase):
         self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 3 * READ_TURN)
         self.client.setblocking(False)
         sent = 0
-        while sent < READ_TURN + BULK_READ + SMALL_READ:
+        for _ in until(lambda: sent >= READ_TURN + BULK_READ + SMALL_READ):
             try:
                 sent += self.client.send(bytes(BULK_READ))
             except BlockingIOError:
@@ -230,7 +231,7 @@ class ReadingTests(StreamCase):
         self.assertEqual(sizes[:2], [TINY_READ, SMALL_READ])
         self.assertLessEqual(max(sizes), BULK_READ)
         self.assertLessEqual(sum(sizes), READ_TURN + BULK_READ)
-        while sum(len(piece) for piece in self.heard.pieces) < sent:
+        for _ in until(lambda: sum(len(piece) for piece in self.heard.pieces) >= sent):
             self.hub.doRead()  # told again, though edge-triggered
 
     def test_stops_when_the_protocol_says_so(self) -> None:
@@ -342,7 +343,7 @@ class ReadingTests(StreamCase):
         self.client.setblocking(False)
         for number in range(1, 6):
             with contextlib.suppress(BlockingIOError):
-                while self.client.send(bytes(READ_TURN)):
+                for _ in until(lambda: not self.client.send(bytes(READ_TURN))):
                     pass
             talker.send(b"x")
             self.hub.doRead()

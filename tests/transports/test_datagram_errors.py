@@ -17,6 +17,7 @@ from echosvc.protocols import DatagramEcho
 from echosvc.transports import DatagramPort, IUndeliverable
 from echosvc.transports.linux import LINUX
 from echosvc.transports.messages import BATCH
+from tests.machine import needs_ipv6
 from tests.transports.ports import PortCase, Recorder
 
 
@@ -72,6 +73,7 @@ class ErrorQueueTests(_Case):
         """ICMP port unreachable is told with what was sent and where to."""
         self.check_refused("127.0.0.1", "127.0.0.1")
 
+    @needs_ipv6
     def test_refused_over_ipv6(self) -> None:
         """ICMPv6 too."""
         self.check_refused("::1", "::1")

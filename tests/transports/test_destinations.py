@@ -14,6 +14,7 @@ from echosvc.transports import destinations, mmsg
 from echosvc.transports.batched_messages import BatchedMessages
 from echosvc.transports.destinations import Destinations
 from echosvc.transports.linux import LINUX
+from tests.machine import needs_ipv6
 from tests.transports.ports import BatchRecorder, PortCase, Recorder
 
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -163,6 +164,7 @@ class PlainGroupTests(GroupTests):
     plain = True
 
 
+@needs_ipv6
 class Ipv6GroupTests(PortCase):
     """The same over IPv6, where loopback carries no multicast: the destination is put in its place."""
 

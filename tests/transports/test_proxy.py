@@ -39,6 +39,7 @@ from tests.transports.test_proxy_header import (
     tlv,
 )
 from tests.transports.test_stream import StreamCase
+from tests.waiting import until
 from twisted import test as twisted_test
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
@@ -305,7 +306,7 @@ class HandoverTests(ProxyCase):
         client.sendall(LINE + data)
         self.turn()
         echo = b""
-        while len(echo) < len(data):
+        for _ in until(lambda: len(echo) >= len(data)):
             echo += self.received(client)
             transport.doWrite()
             self.turn()

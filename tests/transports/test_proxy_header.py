@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -410,9 +410,8 @@ def _shortened(groups: list[str], otherwise: str) -> str:
     """Write the last zeros as ``::``, even if they are few or there are more elsewhere."""
     if groups[-1] != "0":
         return otherwise
-    while groups[-1:] == ["0"]:
-        groups = groups[:-1]
-    return ":".join(groups) + "::"
+    kept = list(dropwhile(lambda group: group == "0", reversed(groups)))
+    return ":".join(reversed(kept)) + "::"
 
 
 _SPARSE = st.lists(st.sampled_from([0, 0, 0, 1, 0x20, 0xFF]), min_size=16, max_size=16).map(bytes)

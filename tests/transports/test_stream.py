@@ -20,6 +20,8 @@ from echosvc.protocols import Echo, EchoFactory
 from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor
+from tests.machine import needs_ipv6
+from tests.waiting import until
 
 STALL_TIMEOUT = 10.0
 
@@ -99,7 +101,7 @@ class StreamCase(SynchronousTestCase):
 
     def fill(self, transport: StreamTransport) -> None:
         """Write until the kernel takes no more and something stays queued."""
-        while select.select([], [transport.socket], [], 0)[1] or not transport.dataBuffer:
+        for _ in until(lambda: transport.dataBuffer and not select.select([], [transport.socket], [], 0)[1]):
             transport.write(b"x" * 1_000_000)
             transport.doWrite()
 
@@ -128,6 +130,7 @@ class PortTests(StreamCase):
         self.assertEqual(transport.getHost(), IPv4Address("TCP", *client.getpeername()))
         self.assertIn(",127.0.0.1", transport.logPrefix())
 
+    @needs_ipv6
     def test_ipv6_peer_is_ipv6(self) -> None:
         """An IPv6 client on the same port keeps its address."""
         _, transport = self.connect(self.open_port(RecorderFactory(), "::"), "::1")
@@ -355,7 +358,7 @@ class QueueTests(StreamCase):
             transport.write(piece)
         wanted, came = b"".join(pieces), bytearray()
         client.settimeout(5)
-        while not came.endswith(wanted[-500:]):
+        for _ in until(lambda: came.endswith(wanted[-500:])):
             came = (came + client.recv(1_000_000))[-2 * len(wanted) :]
             if transport.dataBuffer or transport._tempDataLen:
                 transport.doWrite()
@@ -438,7 +441,7 @@ class ClosingTests(StreamCase):
         for since_look in (0.1, 0.9):
             self.reactor.pump([since_look])
             delivered = transport._delivered()
-            while transport._delivered() == delivered:
+            for _ in until(lambda: transport._delivered() != delivered):
                 client.recv(100_000)
             self.reactor.pump([1 - since_look])
             self.reactor.pump([0.125] * 8 * 298)
@@ -478,7 +481,7 @@ class ClosingTests(StreamCase):
         transport.loseConnection()
         for _ in range(3):
             delivered = transport._delivered()
-            while transport._delivered() == delivered:
+            for _ in until(lambda: transport._delivered() != delivered):
                 client.recv(100_000)
                 transport.doWrite()
             self.wait(STALL_TIMEOUT * 0.8)
@@ -493,7 +496,7 @@ class ClosingTests(StreamCase):
         self.fill(transport)
         for _ in range(3):
             taken, delivered = transport.bytes_out, transport._delivered()
-            while transport._delivered() == delivered:
+            for _ in until(lambda: transport._delivered() != delivered):
                 client.recv(1000)
             self.assertEqual(transport.bytes_out, taken)
             self.wait(STALL_TIMEOUT * 0.8)

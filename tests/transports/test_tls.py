@@ -15,6 +15,7 @@ from echosvc.protocols import EchoFactory
 from echosvc.transports.tls import CONTROL, TLSProtocol
 from tests.transports.tls_case import DONE, PEER, Plain, PlainFactory, Producer, TLSCase, Wire
 from tests.transports.tls_peer import VERSIONS, Client, KeyUpdater, client_context
+from tests.waiting import until
 
 
 class HandshakeTests(TLSCase):
@@ -54,7 +55,7 @@ class HandshakeTests(TLSCase):
         for version in VERSIONS:
             self.wire = Wire()
             client = self.connect(version=version, shake=False)
-            while not client.shaken:
+            for _ in until(lambda: client.shaken):
                 self.server.dataReceived(client.give())
                 client.take(self.wire.take())
             client.write(b"hello")
@@ -282,7 +283,7 @@ class InputTests(TLSCase):
         self.client.take()
         self.turn()
         asked = answered = 0
-        while not self.wire.aborted:
+        for _ in until(lambda: self.wire.aborted):
             self.server.dataReceived(hostile.ask())
             asked += 1
             answered += len(self.wire.take())

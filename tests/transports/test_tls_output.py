@@ -14,6 +14,7 @@ from zope.interface import providedBy
 from echosvc.transports.tls import PIECE
 from tests.transports.tls_case import DONE, Producer, TLSCase, Wire
 from tests.transports.tls_peer import VERSIONS
+from tests.waiting import until
 
 
 class OutputTests(TLSCase):
@@ -59,7 +60,7 @@ class OutputTests(TLSCase):
         paused: list[int] = []
 
         def write_until_paused(_: bytes) -> None:
-            while not paused:
+            for _turn in until(lambda: paused):
                 protocol.transport.write(bytes(1000))
 
         class Pausing(Wire):

@@ -22,6 +22,7 @@ from tests.certificates import DAY, Authority, Issued, folder_for
 from tests.transports.test_stream import STALL_TIMEOUT, StreamCase
 from tests.transports.tls_case import Plain, PlainFactory
 from tests.transports.tls_peer import VERSIONS, Client, client_context, server_context
+from tests.waiting import until
 
 
 class Remote:
@@ -56,7 +57,7 @@ class Remote:
     def receive(self) -> None:
         """Take what is there."""
         try:
-            while not self.closed:
+            for _ in until(lambda: self.closed):
                 data = self.sock.recv(1 << 20)
                 self.client.take(data)
                 self.closed = not data
@@ -165,11 +166,11 @@ class LoopbackTests(TLSSocketCase):
             before = 0
             while before != (before := remote.send()):
                 self.hub.doRead()
-            while remote.send():
+            for _ in until(lambda: not remote.send()):
                 self.hub.doRead()
                 remote.receive()
             remote.sock.shutdown(socket.SHUT_WR)
-            while not remote.closed:
+            for _ in until(lambda: remote.closed):
                 self.hub.doRead()
                 remote.receive()
 
@@ -309,8 +310,8 @@ class MutualTests(TLSSocketCase):
                 factory = PlainFactory()
                 self.refused.clear()
                 remote, transport = self.begin(factory, version, own)
-                self.turn(remote, 30)
-                self.assertTrue(remote.client.shaken or remote.client.error)
+                for _ in until(lambda: remote.client.shaken or remote.client.error):
+                    self.turn(remote, 1)
                 with contextlib.suppress(ssl.SSLError):
                     remote.client.write(bytes(1_000_000))
                 self.turn(remote, 30)

@@ -90,15 +90,6 @@ class DescriptorTests(SynchronousTestCase):
 
         self.protocol.lost.trap(FileDescriptorOverrun)
 
-    def test_one_that_nobody_wants(self) -> None:
-        """It is closed, and counted; nothing is logged."""
-        before = len(list(Path("/dev/fd").iterdir()))
-        socket.send_fds(self.client, [b"x"], [0, 0])
-        self.hub.doRead()
-
-        self.assertEqual(before, len(list(Path("/dev/fd").iterdir())))
-        self.assertEqual(self.transport.aborts, {"descriptor-unwanted": 1})
-
     def test_counts(self) -> None:
         """Bytes and messages of a UNIX connection are counted."""
         self.client.send(b"abc")

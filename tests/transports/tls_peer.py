@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tests.certificates import Authority, Issued
+from tests.waiting import until
 
 __all__ = ["VERSIONS", "Client", "KeyUpdater", "client_context", "server_context"]
 
@@ -92,7 +93,7 @@ class Client:
             if not self.shaken:
                 self.tls.do_handshake()
                 self.shaken = True
-            while not self.finished:
+            for _ in until(lambda: self.finished):
                 piece = self.tls.read(1 << 16)
                 self.heard += piece
                 self.finished = not piece

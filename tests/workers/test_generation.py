@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.workers.generation import FEW, MANY, PATIENCE, Generation, Hopeless
 from echosvc.workers.pulse import BEAT
+from tests.waiting import until
 from tests.workers.doubles import FakeWorker, launcher
 
 
@@ -169,7 +170,7 @@ class HopelessTests(GenerationCase):
         for _ in range(2):
             self.generation.serving[0].die("x")  # type: ignore[attr-defined]
         deaths = 2
-        while not self.failures:
+        for _ in until(lambda: self.failures):
             self.clock.pump([BEAT] * 110)
             self.workers[-1].die("x")
             deaths += 1

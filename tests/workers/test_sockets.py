@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -210,9 +211,7 @@ class AgainTests(SharedCase):
 
 def _waiting(sock: socket.socket) -> int:
     count = 0
-    try:
-        while True:
-            sock.recv(10)
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(10):
             count += 1
-    except BlockingIOError:
-        return count
+    return count

@@ -11,6 +11,7 @@ from echosvc.protocols.echo import Echo
 from echosvc.transports import accepting
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.stream import PatientConnection, StreamPort
+from tests.hold.carriers import over
 from tests.hold.unguarded.registry import guard_of, replace
 
 
@@ -30,7 +31,7 @@ def _finish() -> None:
     replace(Echo, "readConnectionLost", lambda echo: echo.transport.abortConnection())
 
 
-@guard_of("T06")
+@guard_of(*over("T06"))
 def _queue_the_rest() -> None:
     """What the kernel does not take is queued."""
 
@@ -41,7 +42,7 @@ def _queue_the_rest() -> None:
     replace(DirectConnection, "write", write)
 
 
-@guard_of("T07")
+@guard_of(*over("T07"))
 def _keep_nothing() -> None:
     """A connection that is idle keeps no buffer."""
     connection_made = Echo.connectionMade
@@ -53,39 +54,39 @@ def _keep_nothing() -> None:
     replace(Echo, "connectionMade", connection_made_with_buffer)
 
 
-@guard_of("T11-memory")
+@guard_of(*over("T11-memory"))
 def _pause() -> None:
     """Nothing is read while much waits to be sent."""
     replace(Echo, "connectionMade", _nothing)
     replace(Echo, "readConnectionLost", lambda echo: echo.transport.loseConnection())
 
 
-@guard_of("T10", "T11-crowd")
+@guard_of(*over("T10"), *over("T11-crowd"))
 def _bound_memory() -> None:
     """Nothing is read while much waits to be sent; and if it is too much in all, somebody has to go."""
     _pause()
     replace(gate.Gate, "_free_memory", _nothing)
 
 
-@guard_of("T11-close", "T11-stuck")
+@guard_of(*over("T11-close"), *over("T11-stuck"))
 def _give_up() -> None:
     """A connection is aborted whose peer takes nothing of what waits."""
     replace(PatientConnection, "_watch_stall", _nothing)
 
 
-@guard_of("T11-slow")
+@guard_of(*over("T11-slow"))
 def _ask_what_arrived() -> None:
     """What has arrived counts, not only what the kernel has taken."""
     replace(PatientConnection, "_delivered", lambda connection: connection.bytes_out)
 
 
-@guard_of("T12")
+@guard_of(*over("T12"))
 def _look_at_everybody() -> None:
     """The idle are looked for."""
     replace(sweep.Sweep, "look", _nothing)
 
 
-@guard_of("T13")
+@guard_of(*over("T13"))
 def _count_sources() -> None:
     """A source has no more than its part."""
     replace(quota.Quota, "refuses_source", _nothing)

@@ -1,0 +1,216 @@
+"""Descriptors that peers send over UNIX sockets (SCM_RIGHTS), where no protocol wants them.
+
+A descriptor that is sent is held by the kernel until it is received, and its last close may block: a TCP socket with SO_LINGER
+and unsent data for as long as its sender likes, a file of FUSE or NFS for as long as its server likes. So no such close is ever made in
+the reactor's thread:
+
+- Since Linux 6.16 a receiver can have the kernel refuse them (SO_PASSRIGHTS): the sender is told EPERM. What a listening socket
+  says holds for the connections that are made from then on.
+- Before, and for what was sent before, descriptors are received, all 253 that one message can carry, and handed to a few threads
+  of ours (`SENT`). Those receive in turn what a UNIX socket holds, switch lingering off, and close. Nothing waits for them, the end of the
+  process included: a process that ends does not linger (Linux: PF_EXITING).
+- Our own sockets hold what was sent and not read. One that may hold something is closed in a thread, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import socket
+import struct
+import termios
+import threading
+from collections.abc import Callable, Iterable
+
+from echosvc.transports.linux import SO_PASSRIGHTS, Control
+
+__all__ = [
+    "MOST_SENT",
+    "RESERVE",
+    "REST",
+    "RIGHTS_ROOM",
+    "SENT",
+    "SentDescriptors",
+    "close_bound",
+    "close_connection",
+    "kernel_refuses",
+    "read_urgent_data",
+    "received",
+    "refuse_descriptors",
+]
+
+#: Descriptors in one message at most (SCM_MAX_FD), and the room of a control buffer that takes them all.
+MOST_SENT = 253
+RIGHTS_ROOM = socket.CMSG_SPACE(MOST_SENT * 4)
+
+#: Threads at most, and descriptors that may wait for them. Only files whose server does not answer keep a thread for long.
+THREADS, WAITING = 4, 512
+
+#: Descriptors that must be free for this: if one cannot be received, the kernel closes it in our thread.
+RESERVE = WAITING + MOST_SENT
+
+#: Seconds for which a UNIX socket is not read while as many wait as may.
+REST = 0.1
+
+#: Seconds that the close of a bound socket is waited for: so another can be bound to its name at once, if nothing hinders.
+GRACE = 0.05
+
+#: Messages that are read from a socket before it is closed: more than any buffer holds.
+_MOST_MESSAGES = 65_536
+
+_NO_LINGER = struct.pack("@ii", 0, 0)
+
+
+def refuse_descriptors(sock: socket.socket) -> bool:
+    """Have the kernel refuse descriptors that are sent to a UNIX socket.
+
+    Args:
+        sock: Any UNIX socket. If it listens, connections that are made from now on refuse them, too.
+
+    Returns:
+        Whether it holds none for sure: they were refused already when it was made. False, and nothing was done, where the kernel
+        cannot refuse them (before Linux 6.16).
+    """
+    try:
+        if not sock.getsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS):
+            return True
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError:
+        pass
+    return False
+
+
+def kernel_refuses() -> bool:
+    """Whether this kernel can refuse descriptors."""
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+        refuse_descriptors(sock)
+        return refuse_descriptors(sock)
+    return False
+
+
+def read_urgent_data(sock: socket.socket) -> None:
+    """Have urgent data of a UNIX connection read with all other: a read would pass it by, and drop it and its descriptors."""
+    with contextlib.suppress(OSError):  # before Linux 5.15 there is none
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def received(ancillary: Iterable[Control]) -> list[int]:
+    """Return the descriptors in the control messages that `socket.recvmsg` has returned; they are the caller's now."""
+    return [
+        descriptor
+        for level, kind, data in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (descriptor,) in struct.iter_unpack("@i", data[: len(data) // 4 * 4])
+    ]
+
+
+class SentDescriptors:
+    """Closes descriptors in threads of its own, which end with the process.
+
+    The threads are started when there is something to close, so that a process that forks before has none.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._threads = 0
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    def is_full(self) -> bool:
+        """Whether as many wait to be closed as may. To be asked before more are received."""
+        return self._waiting >= WAITING
+
+    def close(self, descriptors: Iterable[int]) -> None:
+        """Close descriptors, some time later."""
+        for each in descriptors:
+            with self._lock:
+                self._waiting += 1
+                more = self._waiting > self._threads < THREADS
+                self._threads += more
+            self._queue.put(each)
+            if more and not _start(self._work):
+                with self._lock:
+                    self._threads -= 1
+
+    def _work(self) -> None:
+        while True:
+            descriptor = self._queue.get()
+            with contextlib.suppress(RecursionError):  # sockets in sockets in sockets: all are closed
+                _dismantle(descriptor)
+            with self._lock:
+                self._waiting -= 1
+
+
+SENT = SentDescriptors()
+
+
+def close_connection(sock: socket.socket) -> None:
+    """Close a UNIX connection of ours that may hold descriptors. The peer sees the end at once.
+
+    Args:
+        sock: No other process has it. It is closed when this returns, or detached, and closed soon.
+    """
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)  # from here on nothing more can be sent to it
+        if not any(fcntl.ioctl(sock, termios.FIONREAD, bytes(4))):
+            sock.close()  # no descriptor comes without a byte
+            return
+    if sock.fileno() >= 0:
+        SENT.close([sock.detach()])
+
+
+def close_bound(sock: socket.socket) -> None:
+    """Close a bound socket: one of UNIX, which may hold descriptors, in a thread of its own.
+
+    What it holds is not taken out: others may have the same socket, and go on to serve it.
+
+    Args:
+        sock: It listens, or takes datagrams. It is closed when this returns, or if that takes longer than `GRACE`, later.
+    """
+    if sock.family != socket.AF_UNIX:
+        sock.close()
+        return
+    if thread := _start(sock.close):
+        thread.join(GRACE)
+    else:
+        sock.close()
+
+
+def _start(work: Callable[[], None]) -> threading.Thread | None:
+    """Begin a thread for which the end of the process does not wait; None if the system has none left."""
+    thread = threading.Thread(target=work, name="closes descriptors", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
+
+
+def _dismantle(descriptor: int) -> None:
+    """Close a descriptor, and before it what would be closed with it."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError:  # no socket
+        with contextlib.suppress(OSError):  # EIO of a network file system, for one: it is closed all the same
+            os.close(descriptor)
+        return
+    with sock, contextlib.suppress(OSError):  # until nothing is left
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            return
+        sock.setblocking(False)
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            for _ in range(_MOST_MESSAGES):
+                _dismantle(sock.accept()[0].detach())
+            return
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_OOBINLINE, 1
+        )  # else a read passes urgent data by, and drops it
+        for _ in range(_MOST_MESSAGES):
+            data, ancillary, _, _ = sock.recvmsg(65_536, RIGHTS_ROOM)
+            for each in received(ancillary):
+                _dismantle(each)
+            if not data and not ancillary and sock.type == socket.SOCK_STREAM:
+                return

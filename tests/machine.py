@@ -1,0 +1,29 @@
+"""What a machine may lack: tests that need it are skipped by its name, and all others do without it."""
+
+from __future__ import annotations
+
+import socket
+from unittest import skipUnless
+
+__all__ = ["HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "needs_ipv6"]
+
+
+def _has_ipv6() -> bool:
+    """Docker's default network, for one, has no IPv6 address, not even on the loopback interface."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+HAS_IPV6 = _has_ipv6()
+
+#: The loopback addresses that there are.
+LOOPBACKS = ("127.0.0.1", "::1") if HAS_IPV6 else ("127.0.0.1",)
+
+#: A loopback address beside 127.0.0.1: IPv6's, if there is one.
+OTHER_LOOPBACK = "::1" if HAS_IPV6 else "127.0.0.2"
+
+needs_ipv6 = skipUnless(HAS_IPV6, "this machine has no IPv6")
