@@ -33,9 +33,9 @@ class FakeTLSFactory:
     @property
     def certificates(self) -> FakeCertificates:
         """Whose contexts it uses."""
-        found: FakeCertificates = self.handshakes.context.__self__
-        if self.handshakes.context_for.__self__ is not found:
-            raise AssertionError("the contexts are those of different certificates")
+        found = self.handshakes.context.__self__
+        assert isinstance(found, FakeCertificates)
+        assert self.handshakes.context_for.__self__ is found
         return found
 
     def doStart(self) -> None:
