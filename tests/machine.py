@@ -6,8 +6,14 @@ import socket
 from unittest import skipUnless
 
 from twisted.trial.unittest import SkipTest
+from twisted.trial.util import suppress
 
-__all__ = ["HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "family_of", "needs_ipv6"]
+__all__ = ["FORKING", "HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "family_of", "needs_ipv6"]
+
+
+#: For `suppress` of a class whose tests fork: Python warns of it, since 3.12, if earlier tests have left threads. The children here
+#: take no lock.
+FORKING = [suppress(message=".* use of fork", category=DeprecationWarning)]
 
 
 def _has_ipv6() -> bool:
