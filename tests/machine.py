@@ -5,7 +5,15 @@ from __future__ import annotations
 import socket
 from unittest import skipUnless
 
-__all__ = ["HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "needs_ipv6"]
+from twisted.trial.unittest import SkipTest
+from twisted.trial.util import suppress
+
+__all__ = ["FORKING", "HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "family_of", "needs_ipv6"]
+
+
+#: For `suppress` of a class whose tests fork: Python warns of it, since 3.12, if earlier tests have left threads. The children here
+#: take no lock.
+FORKING = [suppress(message=".* use of fork", category=DeprecationWarning)]
 
 
 def _has_ipv6() -> bool:
@@ -16,6 +24,21 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """Return the family of a socket for an address.
+
+    Raises:
+        SkipTest: The kernel has no such sockets, as one that was started with ipv6.disable=1: it cannot bind ``::`` either.
+    """
+    if ":" not in host:
+        return socket.AF_INET
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        raise SkipTest("this kernel has no IPv6") from None
+    return socket.AF_INET6
 
 
 HAS_IPV6 = _has_ipv6()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.certificates import Authority
-from tests.hold.clients import IPV4, IPV6
+from tests.hold.clients import HOSTS, IPV4, IPV6, NOT_TRIED
 from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run
 from tests.hold.service import START, Server, environment, twistd
@@ -183,6 +183,8 @@ def every_listener(run: Run) -> str:
         ports.update(proxied)
         jobs = []
         for way in WAYS:
+            if IPV6 in way.command and "IPv6" not in HOSTS:
+                continue
             program = "haproxy" if way.group == "proxy" else way.command.split()[0]
             if shutil.which(program) is None:
                 missing_programs.add(program)
@@ -201,6 +203,7 @@ def every_listener(run: Run) -> str:
     )
     if missing_programs:
         figures += f"; NOT INSTALLED: {', '.join(sorted(missing_programs))}"
+    figures += NOT_TRIED
     kept(
         not any(faults) and bool(faults),
         f"{figures}; failed: {'; '.join(filter(None, faults))}" if any(faults) else figures,
@@ -293,6 +296,8 @@ def _proxies(directory: Path, ports: Mapping[tuple[str, str], int]) -> Iterator[
                 ("v2 IPv6", IPV6, f"{tcp} send-proxy-v2"),
                 ("v2 UNIX", IPV4, f"unix@{directory}/{name}-proxy.sock send-proxy-v2"),
             ):
+                if host not in HOSTS.values():
+                    continue
                 family = socket.AF_INET6 if host == IPV6 else socket.AF_INET
                 sock = things.enter_context(socket.create_server((host, 0), family=family))
                 descriptors.append(sock.fileno())

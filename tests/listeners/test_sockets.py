@@ -21,7 +21,7 @@ from tests.listeners.cases import (
     udp_listener,
     unix_listener,
 )
-from tests.machine import OTHER_LOOPBACK, needs_ipv6
+from tests.machine import OTHER_LOOPBACK, family_of, needs_ipv6
 
 #: A loopback address that nobody else uses: a number that is free there for UDP is free for TCP.
 ALONE = "127.83.41.7"
@@ -134,6 +134,7 @@ class OpeningTests(SocketCase):
 
     def test_ipv6_wildcard_is_ipv6_alone(self) -> None:
         """`::` and `0.0.0.0` can be listened on side by side, each for its own family."""
+        family_of("::")
         six, four = self.bind(tcp_listener(interface="::"), tcp_listener(interface="0.0.0.0"))
 
         self.assertEqual(six.getsockname()[1], four.getsockname()[1])
@@ -309,6 +310,7 @@ class RefusalTests(SocketCase):
 
     def test_port_in_use_on_ipv6_alone(self) -> None:
         """Serving IPv4 in place of every address would not be what was asked for."""
+        family_of("::")
         (first,) = self.bind(tcp_listener(interface="::"))
 
         self.assertIsInstance(self.fails(tcp_listener(first.getsockname()[1], "")), PortInUse)
@@ -367,6 +369,7 @@ class RefusalTests(SocketCase):
 
     def test_link_that_does_not_exist(self) -> None:
         """A link-local address on a link that is not there."""
+        family_of("::")
         error = self.fails(udp_listener(interface="fe80::1%nosuch0"))
 
         self.assertIsInstance(error, AddressNotAvailable)

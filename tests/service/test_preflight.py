@@ -21,10 +21,13 @@ from echosvc.errors import (
 )
 from echosvc.service import preflight
 from echosvc.service.preflight import check_twistd, is_daemon
+from tests.machine import FORKING
 
 
 class PreflightTests(SynchronousTestCase):
     """What twistd is asked to do."""
+
+    suppress = FORKING
 
     def setUp(self) -> None:
         """Have a directory, and what twistd has by default."""

@@ -15,6 +15,7 @@ from echosvc.transports.batched_messages import BatchedMessages, messages_for
 from echosvc.transports.linux import PKTINFO_OPTIONS
 from echosvc.transports.messages import Messages, Unsent
 from tests.doubles import udp_socket
+from tests.machine import family_of
 
 __all__ = ["Bench", "MessagesCase"]
 
@@ -24,7 +25,7 @@ class Bench:
 
     def __init__(self, host: str = "127.0.0.1", *, make: Any = messages_for, **options: int) -> None:
         self.stack = contextlib.ExitStack()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        family = family_of(host)
         self.server = self.stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
         if host == "::":
             self.server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

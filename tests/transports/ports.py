@@ -17,6 +17,7 @@ from echosvc.transports import (
     batched_messages,
 )
 from tests.doubles import FakeReactor, udp_socket
+from tests.machine import family_of
 
 __all__ = ["BatchRecorder", "PortCase", "Recorder"]
 
@@ -77,8 +78,7 @@ class PortCase(SynchronousTestCase):
     def open_port(self, protocol: DatagramProtocol, host: str = "127.0.0.1", **options: Any) -> DatagramPort:
         """Open a port for a protocol."""
         self.reactor = FakeReactor()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock = socket.socket(family_of(host), socket.SOCK_DGRAM)
         if host == "::":
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, 0))

@@ -13,12 +13,14 @@ from echosvc.transports.batched_messages import messages_for
 from echosvc.transports.linux import SOL_UDP, UDP_GRO
 from echosvc.transports.messages import BATCH, PlainMessages
 from tests.doubles import udp_socket
-from tests.machine import HAS_IPV6, OTHER_LOOPBACK
+from tests.machine import FORKING, HAS_IPV6, OTHER_LOOPBACK
 from tests.transports.message_bench import MessagesCase
 
 
 class BatchedMessagesTests(MessagesCase):
     """What one call receives, and one call answers."""
+
+    suppress = FORKING
 
     def test_nothing_waits(self) -> None:
         """Then there is nothing, and no error."""

@@ -14,7 +14,7 @@ from echosvc.transports import destinations, mmsg
 from echosvc.transports.batched_messages import BatchedMessages
 from echosvc.transports.destinations import Destinations
 from echosvc.transports.linux import LINUX
-from tests.machine import needs_ipv6
+from tests.machine import family_of, needs_ipv6
 from tests.transports.ports import BatchRecorder, PortCase, Recorder
 
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -41,6 +41,7 @@ class DestinationsTests(SynchronousTestCase):
 
     def test_one_hosts_are_let_in(self) -> None:
         """And one that the kernel did not say."""
+        family_of("::")
         ours = self.packed("127.0.0.1", "127.0.0.5", "0.0.0.0", "::1", "::", "fe80::1")
 
         self.assertEqual(self.destinations.refused([*ours, b""]), {})
@@ -58,6 +59,7 @@ class DestinationsTests(SynchronousTestCase):
         """The limited one, and that of a network of ours, wherever they stand; every time."""
         if not LINUX:
             raise SkipTest("needs loopback to be a network")
+        family_of("::")
         mixed = self.packed("127.0.0.1", "255.255.255.255", _LOOPBACK_BROADCAST, "127.0.0.2")
         for _ in range(2):
             self.assertEqual(

@@ -20,7 +20,7 @@ from echosvc.protocols import Echo, EchoFactory
 from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor
-from tests.machine import needs_ipv6
+from tests.machine import family_of, needs_ipv6
 from tests.waiting import until
 
 STALL_TIMEOUT = 10.0
@@ -64,7 +64,7 @@ class StreamCase(SynchronousTestCase):
 
     def open_port(self, factory: Factory[Recorder] | EchoFactory, host: str = "127.0.0.1") -> StreamPort:
         """Open a port for a factory."""
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        sock = socket.socket(family_of(host), socket.SOCK_STREAM)
         if host == "::":
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, 0))
