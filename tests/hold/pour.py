@@ -2,10 +2,10 @@
 
 A program that needs nothing but Python::
 
-    pour.py PLACE COUNT SECONDS PATIENCE   sends for so many seconds, then waits for so many to be cut off; prints how many
-                                           bytes were taken, how many clients were cut off, how many seconds after
-                                           something last arrived the first and the last of them were, and by how
-                                           many seconds this process may have noticed that late
+    pour.py PLACE COUNT SECONDS PATIENCE   sends for so many seconds, then waits to be cut off until nothing has arrived for so
+                                           many; prints how many bytes were taken, how many clients were cut off, how many
+                                           seconds after something last arrived the first and the last of them were, and by
+                                           how many seconds this process may have noticed that late
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _RESET = struct.pack("@ii", 1, 0)  # SO_LINGER
 _PIECE = bytes(256 * 1024)
 _SMALL = ((socket.SOL_SOCKET, socket.SO_SNDBUF, 65536), (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460))
 
+#: Seconds after which it is over in any case.
+LONGEST = 60
+
 #: Seconds between two looks at all of them.
 PAUSE = 0.01
 
@@ -38,6 +41,7 @@ class Client:
     Attributes:
         sock: Its connection.
         taken: Bytes that its kernel has taken.
+        arrived: When something last arrived.
     """
 
     def __init__(self, place: Place) -> None:
@@ -48,7 +52,7 @@ class Client:
         self.sock.setblocking(False)
         self.taken = 0
         self._unread = b""
-        self._arrived = time.monotonic()
+        self.arrived = time.monotonic()
 
     def pour(self) -> None:
         """Send what is taken."""
@@ -60,12 +64,12 @@ class Client:
         """See whether something has arrived: there is more unread then."""
         unread = fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4))
         if unread != self._unread:
-            self._unread, self._arrived = unread, now
+            self._unread, self.arrived = unread, now
 
     def cut_off(self, now: float) -> float:
         """Leave; tell for how many seconds nothing had arrived."""
         self.sock.close()
-        return now - self._arrived
+        return now - self.arrived
 
 
 def pour(place: Place, count: int, seconds: float, patience: float) -> str:
@@ -78,7 +82,10 @@ def pour(place: Place, count: int, seconds: float, patience: float) -> str:
     ended: list[float] = []
     late = 0.0
     began = before = time.monotonic()
-    while clients and before < began + seconds + patience:
+    # What was taken may take its time to come back.
+    while clients and before < min(
+        max(each.arrived for each in clients.values()) + patience, began + LONGEST
+    ):
         for number, _ in poll.poll(0):
             poll.unregister(number)
             ended.append(clients.pop(number).cut_off(time.monotonic()))

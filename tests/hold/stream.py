@@ -51,10 +51,13 @@ class Greedy:
     Attributes:
         count: Clients.
         mib: Memory that all of them may cost, in MiB.
+        late: Seconds by which they may be cut off too late. A peer takes nothing when its own buffer is full, and something
+            waits for it when the kernel's is, too: what fills that must be echoed first.
     """
 
     count: int
     mib: int
+    late: int = 1
 
 
 @dataclass(frozen=True)
@@ -160,10 +163,10 @@ def never_reading(run: Run, greedy: Greedy) -> str:
 
 @carried(
     "T11-crowd",
-    "{count} clients{over} that send and never read cost at most {mib} MiB, do not slow others, and are cut off at their time, to a second",
-    dict.fromkeys(Carrier, Greedy(500, 128)),
+    "{count} clients{over} that send and never read cost at most {mib} MiB, do not slow others, and are cut off at their time, to {late} s",
+    {**dict.fromkeys(Carrier, Greedy(500, 128)), Carrier.TLS: Greedy(200, 64, late=4)},
     deadline=90,
-    unguarded=r"^\+\d{3,} MiB",
+    unguarded=r"^\+(\d{3,}|[6-9]\d) MiB",
 )
 def never_reading_crowd(run: Run, greedy: Greedy) -> str:
     """They send for 10 seconds with --long, else for 4; a little later the stall timeout ends them all."""
@@ -174,7 +177,7 @@ def never_reading_crowd(run: Run, greedy: Greedy) -> str:
     before = highest = server.resident()
     meanwhile: list[Pings] = []
     run.step = f"{greedy.count} that never read"
-    with program("pour", server.place, greedy.count, seconds, timeout + 3) as crowd:
+    with program("pour", server.place, greedy.count, seconds, timeout + greedy.late + 2) as crowd:
         over = time.monotonic() + seconds
 
         def ping_meanwhile() -> None:
@@ -203,7 +206,7 @@ def never_reading_crowd(run: Run, greedy: Greedy) -> str:
     )
     # 10 ms: as above, and the crowd is another program that has its turns.
     kept(during.quantile(0.99) <= 2 * quiet.quantile(0.99) + 0.01, figures)
-    kept(ended == greedy.count and first >= timeout - 1 and last <= timeout + 1 + late, figures)
+    kept(ended == greedy.count and first >= timeout - 1 and last <= timeout + greedy.late + late, figures)
     answers(server.tcp, server.udp)
     return figures
 
