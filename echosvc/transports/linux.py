@@ -7,6 +7,7 @@ changes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import socket
 import struct
@@ -27,6 +28,7 @@ __all__ = [
     "coalesced_size",
     "control_messages",
     "destination",
+    "discard_errors",
     "kernel_drops",
     "pack_control",
     "queued_errno",
@@ -45,6 +47,9 @@ SO_MEMINFO = 55
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
+
+#: Errors discarded at once; if there are more, epoll tells of them again.
+MOST_ERRORS = 256
 
 Control: TypeAlias = tuple[int, int, bytes]
 """A control message as `socket.sendmsg` takes it: level, type, data."""
@@ -203,6 +208,26 @@ def kernel_drops(sock: socket.socket) -> int:
     except OSError:
         return 0
     return int(_MEMINFO.unpack(raw)[-1]) if len(raw) == _MEMINFO.size else 0
+
+
+def discard_errors(descriptor: int) -> None:
+    """Empty the error queue of a stream socket, of which epoll tells for as long as something is in it.
+
+    Nothing is put there by itself, but an inherited socket can have an option that does: SO_TIMESTAMPING, for one. An
+    error that has ended the connection is not there; reading or writing meets it.
+
+    Args:
+        descriptor: Of the socket, or of anything else, to which nothing is done.
+    """
+    if not LINUX:
+        return
+    with contextlib.suppress(OSError):  # EAGAIN: it is empty
+        view = socket.socket(fileno=descriptor)
+        try:
+            for _ in range(MOST_ERRORS):
+                view.recvmsg(0, 0, socket.MSG_ERRQUEUE)
+        finally:
+            view.detach()
 
 
 def queued_errno(ancillary: list[Control]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import sys
 import termios
@@ -19,6 +20,7 @@ from tests.hold.clients import (
     in_threads,
     ping,
     receive_all,
+    receive_exactly,
     send_all_and_shut,
 )
 from tests.hold.kernel import connection
@@ -29,6 +31,7 @@ from tests.hold.service import Server
 
 __all__ = [
     "dead_reader",
+    "end_behind_urgent_data",
     "half_close",
     "never_reading",
     "never_reading_crowd",
@@ -82,6 +85,41 @@ def half_close(run: Run) -> str:
     equal = sum(size > 0 for size in sizes)
     figures = f"{equal}/{connections} equal, {sum(map(abs, sizes)) // MB} MB; {sum(words)}/200 one-shot replies whole"
     kept(equal == connections and all(words), figures)
+    return figures
+
+
+@promise(
+    "T01-urgent",
+    "an end behind urgent data is noticed: 200 clients send data, urgent data, data and the end at once",
+    deadline=60,
+    stock=KEEPS,
+    unguarded=r"^0/200 ended",
+)
+def end_behind_urgent_data(run: Run) -> str:
+    """The server stands still while they send, so that all of it is one event."""
+    server = run.serve()
+    clients = 200
+    ended = 0
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(connect(IPV4, server.tcp)) for _ in range(clients)]
+        for sock in sockets:
+            sock.sendall(b"ready")
+            receive_exactly(sock, 5)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for sock in sockets:
+                for piece, flags in ((b"abc", 0), (b"!", socket.MSG_OOB), (b"efg", 0)):
+                    sock.send(piece, flags)
+                sock.shutdown(socket.SHUT_WR)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        until = time.monotonic() + 5
+        for sock in sockets:
+            sock.settimeout(max(0.01, until - time.monotonic()))
+            with contextlib.suppress(OSError):
+                ended += sock.recv(100, socket.MSG_WAITALL) == b"abcefg" and not sock.recv(1)
+    figures = f"{ended}/{clients} ended, and were answered whole"
+    kept(ended == clients, figures)
     return figures
 
 

@@ -185,7 +185,7 @@ class SelectTests(SynchronousTestCase):
 
     def test_word(self) -> None:
         """A whole name means that promise alone."""
-        self.assertEqual(["T01", "T11-close"], self.names("T11-close", "T01"))
+        self.assertEqual(["T01", "T01-urgent", "T11-close"], self.names("T11-close", "T01"))
 
     def test_unknown(self) -> None:
         """A name that there is not is an error, even if it begins like one that there is."""

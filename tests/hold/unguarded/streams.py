@@ -10,6 +10,7 @@ from echosvc.admission import gate, quota, sweep
 from echosvc.protocols.echo import Echo
 from echosvc.transports import accepting
 from echosvc.transports.connection import DirectConnection
+from echosvc.transports.hub import Hub
 from echosvc.transports.stream import PatientConnection, StreamPort
 from tests.hold.unguarded.registry import guard_of, replace
 
@@ -28,6 +29,12 @@ def _forget() -> None:
 def _finish() -> None:
     """What waits is sent before a connection is closed whose peer has finished."""
     replace(Echo, "readConnectionLost", lambda echo: echo.transport.abortConnection())
+
+
+@guard_of("T01-urgent")
+def _ask_again() -> None:
+    """After an event with urgent data or an end the kernel is asked again."""
+    replace(Hub, "_read_on", lambda hub, fd, member, event: member.doRead())
 
 
 @guard_of("T06")
