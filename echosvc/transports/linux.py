@@ -32,9 +32,12 @@ __all__ = [
     "kernel_drops",
     "pack_control",
     "queued_errno",
+    "received_memory",
     "reply_control",
     "round_trip",
     "unacknowledged",
+    "unread",
+    "unsent",
 ]
 
 LINUX = sys.platform.startswith("linux")
@@ -44,6 +47,7 @@ IP_RECVERR = 11
 IPV6_RECVERR = 25
 SO_RCVBUFFORCE = 33
 SO_MEMINFO = 55
+SIOCOUTQNSD = 0x894B
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
@@ -201,13 +205,30 @@ def kernel_drops(sock: socket.socket) -> int:
     Returns:
         The count since the socket was made, modulo 2^32; 0 where the system does not tell.
     """
+    return _memory(sock)[-1]
+
+
+def received_memory(sock: socket.socket) -> int:
+    """Tell how many bytes of memory the kernel needs for what was received and not read yet.
+
+    That is more than the bytes: a segment of one takes 768. What came from a UNIX socket is in its sender's account.
+
+    Args:
+        sock: Connected.
+
+    Returns:
+        Bytes of memory; 0 where the system does not tell.
+    """
+    return _memory(sock)[0]
+
+
+def _memory(sock: socket.socket) -> tuple[int, ...]:
     if not LINUX:
-        return 0
+        return (0,) * 9
     try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
-    except OSError:
-        return 0
-    return int(_MEMINFO.unpack(raw)[-1]) if len(raw) == _MEMINFO.size else 0
+        return _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size))
+    except (OSError, struct.error):  # from a kernel that tells less
+        return (0,) * 9
 
 
 def discard_errors(descriptor: int) -> None:
@@ -261,6 +282,26 @@ def unacknowledged(sock: socket.socket) -> int:
     if not LINUX:
         return 0
     return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def unread(sock: socket.socket) -> int:
+    """Tell how many bytes have come in on a connection that were not read yet (FIONREAD)."""
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def unsent(sock: socket.socket) -> int:
+    """Tell how many bytes the kernel was given to send and has not sent yet (SIOCOUTQNSD, linux/sockios.h).
+
+    Args:
+        sock: Connected; of a UNIX socket it is what the peer has not read.
+
+    Returns:
+        Bytes, which the peer's window or the path leaves no room for; 0 where the system does not tell.
+    """
+    if not LINUX:
+        return 0
+    which = termios.TIOCOUTQ if sock.family == socket.AF_UNIX else SIOCOUTQNSD
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), which, bytes(4)), sys.byteorder)
 
 
 def round_trip(sock: socket.socket) -> tuple[float, int] | None:

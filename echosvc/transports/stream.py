@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import struct
-import sys
-import termios
 from collections import Counter
 from typing import Any
 
@@ -31,7 +28,7 @@ from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.ends import EndLog, why_ended
 from echosvc.transports.hub import hub_for
-from echosvc.transports.linux import unacknowledged
+from echosvc.transports.linux import LINUX
 
 __all__ = ["PatientConnection", "StreamPort", "StreamTransport"]
 
@@ -44,6 +41,10 @@ ACCEPT_TURN = 120
 
 #: More than ever wait to be accepted (net.core.somaxconn is 4096 on most systems).
 MOST_WAITING = 65_536
+
+#: Bytes that the kernel takes before they can be sent, if it says so. Without it, it takes 4 MiB for a client that reads nothing; what is on
+#: its way to one that reads is not limited.
+UNSENT = 128 * 1024
 
 #: Closing resets, and leaves nothing behind (socket(7), SO_LINGER).
 _RESET = struct.pack("@ii", 1, 0)
@@ -81,21 +82,9 @@ class PatientConnection(DirectConnection):
         if self.ticket is not None:
             self.ticket.waits()
 
-    def queued(self) -> int:
-        """Tell how many bytes wait here to be sent; the kernel has others."""
-        return len(self.dataBuffer) - self.offset + self._tempDataLen
-
-    def undelivered(self) -> int:
-        """Tell how many of the bytes sent the peer's system does not have yet: the kernel holds them."""
-        return unacknowledged(self.socket)
-
     def held_back(self) -> bool:
         """Whether it waits for us, who read no faster than is said."""
         return False
-
-    def unread(self) -> int:
-        """Tell how many bytes have come in that were not read yet: the kernel holds them."""
-        return int.from_bytes(fcntl.ioctl(self.socket, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def finish(self) -> None:
         """End our direction when what is queued is sent, though the protocol has not asked for it, and read on.
@@ -395,6 +384,11 @@ class StreamPort(tcp.Port):
 
 
 def _set_options(sock: socket.socket) -> None:
-    """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes. Connections inherit both (tcp(7))."""
+    """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes; little waits in the kernel (tcp(7)).
+
+    Connections inherit all of it.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if LINUX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)

@@ -26,6 +26,7 @@ from tests.hold import (
     fuzz,
     half_open,
     health,
+    held,
     hostile,
     image,
     json_log,
@@ -56,6 +57,7 @@ __all__ = ["main"]
 #: The modules that hold promises, in the order they are run.
 FAMILIES = (
     stream,
+    held,
     crowd,
     datagram,
     small,

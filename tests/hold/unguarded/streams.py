@@ -6,9 +6,9 @@ import contextlib
 import os
 from typing import Any
 
-from echosvc.admission import gate, quota, sweep
+from echosvc.admission import memory, quota, sweep
 from echosvc.protocols.echo import Echo
-from echosvc.transports import accepting
+from echosvc.transports import accepting, stream
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.hub import Hub
 from echosvc.transports.stream import PatientConnection, StreamPort
@@ -69,9 +69,16 @@ def _pause() -> None:
 
 @guard_of("T10", "T11-crowd")
 def _bound_memory() -> None:
-    """Nothing is read while much waits to be sent; and if it is too much in all, somebody has to go."""
+    """Nothing is read while much waits to be sent; and if it is too much in all, those that hold the most have to go."""
     _pause()
-    replace(gate.Gate, "_free_memory", _nothing)
+    replace(memory.Memory, "free", lambda memory, now: ())
+
+
+@guard_of("T11-kernel")
+def _count_the_kernel() -> None:
+    """What the kernel holds counts, too, and it holds little that it cannot send."""
+    replace(stream, "UNSENT", 2**31 - 1)
+    replace(memory._Held, "size", lambda held, connection, now: connection.queued())
 
 
 @guard_of("T11-close", "T11-stuck")
