@@ -129,6 +129,7 @@ def end_behind_urgent_data(run: Run) -> str:
     "a client that sends and never reads costs the process at most 1 MiB, the kernel at most 4, and does not slow others",
     deadline=60,
     stock=r"^\+\d{2,}\.\d MiB",
+    xinetd=r"^(keeps it: )?\+0\.\d MiB and [3-9]\.\d MiB of the kernel",
     unguarded=r"^\+\d{2,}\.\d MiB",
 )
 def never_reading(run: Run) -> str:
