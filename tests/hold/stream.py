@@ -162,6 +162,7 @@ def end_behind_urgent_data(run: Run) -> str:
     dict.fromkeys(Carrier, Greedy(1, 1, 4)),
     deadline=60,
     stock=r"^\+\d{2,}\.\d MiB",
+    xinetd=r"^(keeps it: )?\+0\.\d MiB and [3-9]\.\d MiB of the kernel",
     unguarded=r"^\+\d{2,}\.\d MiB",
 )
 def never_reading(run: Run, greedy: Greedy) -> str:
