@@ -412,7 +412,7 @@ class MainTests(SynchronousTestCase):
 
             listed = {line.split()[0] for line in out.splitlines()}
             self.assertEqual({each.name for each in PROMISES if subject in each.known}, listed)
-            self.assertLessEqual({"T01", "T03", "T05", "T11-memory", "T13", "T14", "T20", "T22"}, listed)
+            self.assertLessEqual({"T01", "T03", "T05", "T13", "T14", "T20", "T22"}, listed)
             self.assertNotIn("T28", listed)
 
     def test_unknown_promise(self) -> None:

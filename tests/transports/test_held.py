@@ -17,6 +17,7 @@ from echosvc.transports.accepting import UNSENT
 from echosvc.transports.linux import LINUX, received_memory, unacknowledged, unread, unsent
 from echosvc.transports.unix import UnixStreamPort, UnixTransport
 from tests.transports.test_stream import StreamCase
+from tests.waiting import until
 
 MIB = 1024 * 1024
 
@@ -32,7 +33,7 @@ class HeldTests(StreamCase):
         """Send until nothing more is taken, and read nothing; return how much was."""
         client.setblocking(False)
         sent = idle = 0
-        while idle < 3 and sent < MOST:
+        for _ in until(lambda: idle == 3 or sent >= MOST):
             try:
                 sent += client.send(bytes(MIB))
                 idle = 0
