@@ -20,7 +20,7 @@ from echosvc.listeners.identities import Identity, read_identities
 from echosvc.listeners.pem import MistakeError, Noted, as_file, validity
 from echosvc.listeners.settings import TLSSettings
 
-__all__ = ["Certificates"]
+__all__ = ["NO_COMPRESSED_CERTIFICATES", "Certificates"]
 
 #: Ciphers of TLS 1.2 if the settings name none: forward secrecy and authenticated encryption, AES in hardware first. Those of TLS
 #: 1.3 have both.
@@ -29,6 +29,10 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 #: Seconds after which the keys of session tickets are new. A stolen key opens no more than these, and a client whose certificate
 #: has expired, or whose CRL has, is resumed for no longer.
 TICKET_LIFE = 600.0
+
+#: SSL_OP_NO_RX_CERTIFICATE_COMPRESSION (RFC 8879) of OpenSSL 3.2, which Python has no name for; older ones have no such bit and ignore it.
+#: What a handshake may take is counted as it comes, and a compressed chain grows: 86 KB of certificates came as less than 48.
+NO_COMPRESSED_CERTIFICATES = 1 << 33
 
 #: Sessions of TLS 1.2 clients without tickets that OpenSSL may keep, 1.2 KB each; it would keep 20 480, and Python cannot say less.
 SESSIONS = 256
@@ -218,9 +222,8 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[self._settings.min_version]
         context.set_ciphers(self._settings.ciphers or CIPHERS)
-        context.options |= (
-            ssl.OP_NO_RENEGOTIATION
-        )  # a new handshake in the middle costs us more than the client
+        # A new handshake in the middle costs us more than the client.
+        context.options |= ssl.OP_NO_RENEGOTIATION | NO_COMPRESSED_CERTIFICATES
         if self.alpn:
             context.set_alpn_protocols(list(self.alpn))
         if client_cas is not None:

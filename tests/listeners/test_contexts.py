@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from echosvc.errors import InvalidTLS
-from echosvc.listeners.certificates import Certificates
+from echosvc.listeners.certificates import NO_COMPRESSED_CERTIFICATES, Certificates
 from echosvc.listeners.settings import TLSSettings
 from tests.certificates import DAY, Authority
 from tests.listeners.certificate_case import CertificateCase, Server
@@ -100,6 +100,12 @@ class NegotiationTests(CertificateCase):
         self.assertEqual("UNSUPPORTED_PROTOCOL", self.refusal(self.read(), context=context))
         for version in VERSIONS:
             self.assertIsNone(self.refusal(self.read(), version=version))
+
+    def test_no_compressed_certificates(self) -> None:
+        """No client is offered to pack its certificates (RFC 8879): what a handshake may take is counted as it comes."""
+        certificates = self.read()
+        for context in (certificates.context(), certificates.context_for("localhost")):
+            self.assertTrue(context.options & NO_COMPRESSED_CERTIFICATES)
 
     def test_the_least_version(self) -> None:
         """Clients of TLS 1.2 can be kept out."""

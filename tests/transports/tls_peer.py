@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from echosvc.listeners.certificates import NO_COMPRESSED_CERTIFICATES
 from tests.certificates import Authority, Issued
 from tests.waiting import until
 
@@ -54,6 +55,7 @@ def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSL
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
+    context.options |= NO_COMPRESSED_CERTIFICATES
     if client_ca is not None:
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
