@@ -29,6 +29,7 @@ class SuitePort(StreamPort):
         tcp.Port.__init__(self, port, factory, backlog, interface, reactor)
         self._factory = factory
         self.stall_timeout = 300.0
+        self._prepare_accepted = None
         self.aborts, self.ended = Counter(), Counter()
         self.bytes_in = self.bytes_out = 0
 
