@@ -99,7 +99,9 @@ def _connections(listeners: Sequence[tuple[list[str], ListenerSnapshot]]) -> Ite
         "echosvc_connections_closed", "Connections that have ended, by reason.", labels=(*_LISTENER, "reason")
     )
     queued = GaugeMetricFamily(
-        "echosvc_queued_bytes", "Bytes that wait in our own memory to be sent.", labels=_LISTENER
+        "echosvc_queued_bytes",
+        "Bytes that process and kernel hold for clients, as max-queued counts them.",
+        labels=_LISTENER,
     )
     expires = GaugeMetricFamily(
         "echosvc_tls_expires_timestamp_seconds",

@@ -12,35 +12,25 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from operator import itemgetter
-from typing import Any, Protocol, cast
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
 from echosvc.admission.access import AccessList
+from echosvc.admission.memory import MEMORY, Memory
 from echosvc.admission.quota import ACCEPT_RATE, MAX_CONNECTIONS, Limits, Quota
 from echosvc.admission.settings import DoorSettings
 from echosvc.admission.sources import Sources
 from echosvc.admission.sweep import PATIENCE, TICK, Connection, Member, Sweep
 from echosvc.transports.admission import PROXY_UNTRUSTED
 
-__all__ = ["ACCESS_DENIED", "EVICTED_IDLE", "MEMORY", "Door", "Gate", "Queueing", "Ticket"]
+__all__ = ["ACCESS_DENIED", "EVICTED_IDLE", "Door", "Gate", "Ticket"]
 
 ACCESS_DENIED = "access-denied"
 """The peer's address may not connect."""
 
 EVICTED_IDLE = "evicted-idle"
 """All places were taken, and it had been idle the longest."""
-
-MEMORY = "memory"
-"""All together had more queued than they may, and it had much for long."""
-
-
-class Queueing(Connection, Protocol):
-    """What a gate can ask a connection besides."""
-
-    def queued(self) -> int:
-        """Tell how many bytes wait to be sent."""
 
 
 class Gate:
@@ -51,13 +41,13 @@ class Gate:
         clock: Calls later.
         seconds: Tells the time, in seconds of a clock that is not set.
         sources: Who counts as one source.
-        max_queued: Bytes that may wait to be sent, in our own memory, on all connections together. Over it, those that
-            hold much of it for long are aborted.
+        max_queued: Bytes that may be held for all connections together, as `Memory` counts them. Over it, those that hold
+            much of it for long are aborted.
 
     Attributes:
         quota: What of the limits is used.
         sources: Who counts as one source.
-        waiting: Connections on which something was queued, since it was last looked at.
+        memory: What is held for connections.
         timer: Looks at connections; None if there are none.
     """
 
@@ -72,14 +62,13 @@ class Gate:
     ) -> None:
         self.quota = Quota(limits, seconds)
         self.sources = sources or Sources()
-        self.waiting: set[Ticket] = set()
+        self.memory: Memory[Ticket] = Memory(max_queued)
         self.timer: IDelayedCall | None = None
         #: Seconds for which connections were served. When we could not run, for whatever reason, nobody could be heard: that
         #: is nobody's idleness.
         self.now = 0.0
         self._seconds = seconds
         self._clock = clock
-        self._max_queued = max_queued
         self._doors: list[Door] = []
         self._ticked = 0.0
 
@@ -117,7 +106,7 @@ class Gate:
                 quota.add(ticket.source)
             door.quotas[-1] = quota
         self.quota = quota
-        self._max_queued = max_queued
+        self.memory.most = max_queued
 
     def stop(self) -> None:
         """Look at nobody any more, until the next connection comes."""
@@ -157,32 +146,11 @@ class Gate:
         try:
             for door in self._doors:
                 door.sweep.look(self.now)
-            self._free_memory()
+            for ticket in self.memory.free(self.now):
+                ticket.count(MEMORY)
         finally:
             # Not when the last one leaves: where one comes after the other, each would make and cancel a timer.
             self.timer = self._clock.callLater(TICK, self._tick) if self.quota.count else None
-
-    def _free_memory(self) -> None:
-        """Abort who holds the most memory for the longest, until the rest is within bounds."""
-        found: list[tuple[float, int, Ticket, Queueing]] = []
-        total = 0
-        for ticket in list(self.waiting):
-            connection: Any = ticket.connection
-            if connection is None or not (queued := connection.queued()):
-                self.waiting.discard(ticket)
-                continue
-            total += queued
-            # A slow reader takes some now and then. One who takes nothing is worth as much as several, or as one who
-            # has several times as much.
-            found.append((queued * (1 + self.now - ticket.moved), queued, ticket, connection))
-        found.sort(key=itemgetter(0))
-        while total > self._max_queued:
-            _, queued, ticket, connection = found.pop()
-            ticket.count(MEMORY)
-            self.waiting.discard(ticket)
-            connection.why = MEMORY
-            connection.abortConnection()
-            total -= queued
 
 
 class Door:
@@ -255,12 +223,9 @@ class Door:
         return bytes_in, bytes_out
 
     def queued(self) -> int:
-        """Tell how many bytes wait in our own memory to be sent to those who are in."""
-        return sum(
-            cast("Queueing", each.connection).queued()
-            for each in self.gate.waiting
-            if each.door is self and each.connection is not None
-        )
+        """Tell how many bytes are held for those who are in, as `Memory` counts them."""
+        memory, now = self.gate.memory, self.gate.now
+        return sum(memory.held(each, now) for each in memory.holders() if each.door is self)
 
     def tickets(self) -> list[Ticket]:
         """Tell who is in."""
@@ -363,9 +328,9 @@ class Ticket(Member):
         return True
 
     def waits(self) -> None:
-        """Something is queued on the connection."""
+        """Something is held for the connection."""
         if self.door is not None:
-            self.door.gate.waiting.add(self)
+            self.door.gate.memory.add(self)
 
     def count(self, reason: str) -> None:
         """Count why the connection ends early."""

@@ -48,7 +48,7 @@ class GateSettings:
 
     Attributes:
         limits: How many connections there may be; where no number is given, 65 536, or as many as the system allows.
-        max_queued: Bytes that may wait to be sent, in our own memory, on all connections.
+        max_queued: Bytes that process and kernel may hold for all connections, as `echosvc.admission.memory` counts them.
         ipv4_prefix: Bits of an IPv4 address that make a source.
         ipv6_prefix: Bits of an IPv6 address that make a source.
     """

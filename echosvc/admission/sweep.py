@@ -2,7 +2,7 @@
 
 A timer for each connection, reset by each message, would cost every message. Connections count their bytes anyway: whoever
 looks at the count once a second knows who has moved since. So nothing is done for a message, and to look costs 0.2 us for
-each connection and second.
+each connection and second; of one that has moved the kernel is asked what it holds for it (1 us), which `memory` then counts.
 
 What the kernel has taken to send is not counted when the peer takes it: a slow reader moves nothing that we see for as long as there is
 enough in the kernel. So whoever seems to be idle is asked what is still to be delivered, halfway to the moment at which it
@@ -65,6 +65,9 @@ class Connection(Protocol):
     def undelivered(self) -> int:
         """Tell how many of the bytes sent the peer's system does not have yet."""
 
+    def unread(self) -> int:
+        """Tell how many bytes have come in that were not read yet."""
+
     def held_back(self) -> bool:
         """Whether it waits for us, who read no faster than is said."""
 
@@ -90,6 +93,9 @@ class Member:
         self.since = self.moved = now
         self.seen = 0
         self.deadline: float | None = None
+
+    def waits(self) -> None:
+        """The kernel holds something for the connection."""
 
 
 class Sweep:
@@ -165,6 +171,7 @@ class Sweep:
         seen = connection.bytes_in + connection.bytes_out
         if seen != member.seen:
             member.seen, member.moved = seen, now
+            self._undelivered_to(member, connection)
             return False
         idle = now - member.moved
         if self._idle_timeout and idle >= self._idle_timeout - ROUND / 2:
@@ -173,10 +180,17 @@ class Sweep:
             return False
         # Two rounds' time passes in one at most: this is done once or twice, and not in every round.
         if self._ask_after <= idle < self._ask_after + 2 * ROUND:
-            self._remember(member, connection.undelivered())
+            self._remember(member, self._undelivered_to(member, connection))
             if connection.held_back():
                 member.moved = now
         return member.moved < now
+
+    def _undelivered_to(self, member: Member, connection: Connection) -> int:
+        """Ask what is still to be delivered; say so if the kernel holds that or anything else for it."""
+        undelivered = connection.undelivered()
+        if undelivered or connection.unread():
+            member.waits()
+        return undelivered
 
     def _moves_unseen(self, member: Member, connection: Connection) -> bool:
         """Whether one that seems to be idle is not: it has taken what it was sent before, or waits for us to read it."""

@@ -32,7 +32,7 @@ class ListenerSnapshot:
         datagrams_out: Datagrams that the kernel has taken.
         dropped: Connections and datagrams that were refused or given up, by reason, as the log says once a minute; but for
         kernel_drops: datagrams that the kernel has dropped before we could read them.
-        queued_bytes: Bytes that wait in our own memory to be sent.
+        queued_bytes: Bytes that process and kernel hold for clients, as ``max-queued`` counts them.
         expires: When the first of its certificates or revocation lists (CRLs) expires, in seconds since 1970, by kind. Of a
             listener that a reload has replaced, none.
     """

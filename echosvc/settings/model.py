@@ -148,7 +148,7 @@ class LimitsTable(_Limits):
     """The table ``[limits]``: what holds for all listeners together.
 
     Attributes:
-        max_queued: Bytes that may wait to be sent, on all connections.
+        max_queued: Bytes that process and kernel may hold for all connections, as `echosvc.admission.memory` counts them.
         ipv4_prefix: Bits of an IPv4 address that make a source.
         ipv6_prefix: Bits of an IPv6 address that make a source.
     """

@@ -19,6 +19,8 @@ import os
 import socket
 import struct
 
+from echosvc.transports.linux import LINUX
+
 __all__ = [
     "REST",
     "SPARE",
@@ -29,6 +31,10 @@ __all__ = [
     "set_options",
     "turn_out",
 ]
+
+#: Bytes that the kernel takes before they can be sent, if it says so. Without it, it takes 4 MiB for a client that reads nothing; what is on
+#: its way to one that reads is not limited.
+UNSENT = 128 * 1024
 
 #: Seconds for which a port accepts nobody when the system cannot.
 REST = 0.1
@@ -59,9 +65,14 @@ _OF_ONE_CONNECTION = frozenset(
 
 
 def set_options(sock: socket.socket) -> None:
-    """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes. Connections inherit both (tcp(7))."""
+    """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes; little waits in the kernel (tcp(7)).
+
+    Connections inherit all of it.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if LINUX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
 def is_of_one_connection(problem: OSError) -> bool:

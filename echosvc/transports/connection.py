@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IProducer
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 from echosvc.transports.hub import Hub
+from echosvc.transports.linux import received_memory, unacknowledged, unread, unsent
 
 __all__ = ["DirectConnection"]
 
@@ -187,6 +188,28 @@ class DirectConnection(tcp.Connection):
         """Close now, and forget what is queued."""
         super().abortConnection()
         self._direct = False
+
+    # -- what waits, and where
+
+    def queued(self) -> int:
+        """Tell how many bytes wait here to be sent; the kernel has others."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def undelivered(self) -> int:
+        """Tell how many of the bytes sent the peer's system does not have yet: the kernel holds them."""
+        return unacknowledged(self.socket)
+
+    def unsent(self) -> int:
+        """Tell how many of those the kernel has not sent yet."""
+        return unsent(self.socket)
+
+    def unread(self) -> int:
+        """Tell how many bytes have come in that were not read yet: the kernel holds them."""
+        return unread(self.socket)
+
+    def received_memory(self) -> int:
+        """Tell how many bytes of memory the kernel needs for those."""
+        return received_memory(self.socket)
 
     # -- reading
 

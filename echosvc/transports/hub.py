@@ -10,12 +10,14 @@ Rules, each of which a test holds:
 - The hub joins the reactor with its first member and leaves it with its last: an idle hub is no reader left behind.
 - Transports that say so (`edge_triggered`) read until the kernel has no more, and are told only of news:
   epoll then need not ask the kernel about each of them again at every wait, which nested epolls do twice.
+- One event can hold several pieces of news (data, urgent data, more data, the end or a reset), and a read stops at each:
+  after an event with urgent data or an end the kernel is asked again.
 - Within a batch an event may be stale. A descriptor that was closed, or that no longer wants to read, is
   looked up and not found; one whose number was given to a new connection meanwhile is in `_fresh`.
 - A turn is bounded, in events and in time, so that timers and everyone else's descriptors are not late.
 - What a protocol raises closes its connection, is logged once in its logging context, and touches no other.
-- A connection that ends is not taken out of the epoll: closing its descriptor does that. (A process that is being
-  started holds a copy until it has exec'd; an edge told meanwhile finds nobody, or a successor with nothing to read.)
+- A connection that ends is not taken out of the epoll: closing its descriptor does that. (An edge told while a starting
+  process still holds a copy finds no member, or a successor with nothing to read.)
 """
 
 from __future__ import annotations
@@ -35,11 +37,12 @@ from twisted.python import context, log, threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echosvc.transports.linux import discard_errors
+
 __all__ = ["Hub", "hub_for"]
 
-#: Events taken at once, at most: small echoes at 7 us each are then under 2 ms. Where members take longer (bulk data,
-#: or a slow protocol), fewer are taken; the rest wait in the kernel. (Always 256, with 252 bulk connections: timers
-#: 32 ms late at the median and 116 at worst; so, 3 and 9.)
+#: Events taken at once: small echoes at 7 us each are then under 2 ms. Where members take longer, fewer are taken.
+#: (Always 256, with 252 bulk connections: timers 32 ms late at the median and 116 at worst; so, 3 and 9.)
 BATCH = 256
 
 #: A batch smaller than this was all there was: asking again at once would find nothing, at the price of a system call.
@@ -54,18 +57,14 @@ _NO_ROOM, NO_ROOM_REST = (errno.ENOMEM, errno.ENOSPC), 0.1
 #: The two ordinary ends, made once: a Failure is dear.
 _ENDS = {type(end): Failure(end) for end in (CONNECTION_DONE, CONNECTION_LOST)}
 
-#: What can be watched: any of Twisted's descriptors (`IReadDescriptor`, `IWriteDescriptor`).
-Member: TypeAlias = Any
+_ATTRIBUTE = "_echosvc_hub"  # of a reactor
+Member: TypeAlias = Any  # what can be watched: any of Twisted's descriptors
 
 
 class _Served(Mapping[str, Any]):
-    """The logging context of a turn: names whoever is served now, and asks for the name only if it is logged.
+    """The logging context of a turn: names the member that is served now, and asks for the name only if it is logged.
 
-    Twisted makes such a context for every event of every descriptor: 1 us. This one is entered once a turn, and costs
-    an attribute for each member: 10 ns.
-
-    Attributes:
-        member: Who is served now.
+    Twisted makes one for every event: 1 us. This one is entered once a turn, and costs an attribute a member: 10 ns.
     """
 
     member: Member | None = None
@@ -103,8 +102,7 @@ class Hub:
     """
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._epoll = select.epoll()
+        self._reactor, self._epoll = reactor, select.epoll()
         self._readers: dict[int, Member] = {}
         self._writers: dict[int, Member] = {}
         self._fresh: set[int] = set()
@@ -121,8 +119,6 @@ class Hub:
     def __repr__(self) -> str:
         """Show the members: trial prints this when a test leaves connections behind."""
         return f"<Hub of {[*self._readers.values(), *self._writers.values()]}>"
-
-    # -- IReactorFDSet, for the transports
 
     def addReader(self, reader: Member) -> None:
         """Watch for something to read."""
@@ -145,7 +141,7 @@ class Hub:
         return [*self._readers.values(), *self._others(self._reactor.getReaders())]
 
     def getWriters(self) -> list[Any]:
-        """Return everything that is watched for writing, here and by the reactor."""
+        """Return everything that is watched for writing, likewise."""
         return [*self._writers.values(), *self._others(self._reactor.getWriters())]
 
     def removeAll(self) -> list[Any]:
@@ -172,10 +168,14 @@ class Hub:
         known = fd in self._readers or fd in self._writers
         wanted[fd] = member
         if known:
-            with contextlib.suppress(FileNotFoundError):  # there was no room for it: that is tried again
-                self._epoll.modify(fd, self._events(fd, member))
+            self._ask_anew(fd, member)
         else:
             self._watch(fd, member)
+
+    def _ask_anew(self, fd: int, member: Member) -> None:
+        """Say what to watch for. Whatever of it is there already is told by the next wait, even if it was told before."""
+        with contextlib.suppress(FileNotFoundError):  # there was no room for it: that is tried again
+            self._epoll.modify(fd, self._events(fd, member))
 
     def _watch(self, fd: int, member: Member) -> None:
         """Watch a newcomer; if the kernel has no room for another (epoll_ctl(2)), a little later."""
@@ -187,8 +187,7 @@ class Hub:
             except FileExistsError:  # its input has ended, and now it wants to write
                 self._epoll.modify(fd, self._events(fd, member))
             self._fresh.add(fd)
-            # At every registration, not only the first: whoever called the reactor's own removeAll (trial does after
-            # each test) has taken the hub out without telling it. Adding a reader twice does nothing.
+            # Every time: the reactor's own removeAll (trial calls it) takes the hub out without telling it.
             self._reactor.addReader(self)
         except OSError as problem:
             if problem.errno not in _NO_ROOM:
@@ -197,7 +196,7 @@ class Hub:
 
     def _remove(self, member: Member, wanted: dict[int, Member]) -> None:
         fd = member.fileno()
-        if fd == -1:  # somebody else has closed its socket, and with that ended the kernel's watch
+        if fd == -1:  # its socket was closed elsewhere, and with that the kernel's watch ended
             fd = next((number for number, each in wanted.items() if each is member), -1)
         if fd not in wanted:
             return
@@ -222,15 +221,13 @@ class Hub:
             return select.EPOLLOUT
         return select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT
 
-    # -- IReadDescriptor, for the reactor
-
     def doRead(self) -> None:
         """Serve every member that is ready, within the bounds of a turn."""
-        readers, served, wait = self._readers, self._served, self._epoll.poll
-        plain_input = select.EPOLLIN
-        outside = served.member  # somebody, if the reactor was turned from inside a protocol
-        # Whoever turned it has a batch in hand, for which everyone who joins now is fresh, too.
-        outer = self._fresh if outside is not None else set()
+        readers, served, wait, plain_input = self._readers, self._served, self._epoll.poll, select.EPOLLIN
+        outside = (
+            served.member
+        )  # if the reactor was turned from inside a protocol, which has a batch in hand:
+        outer = self._fresh if outside is not None else set()  # who joins now is fresh for that, too
         self._fresh = fresh = set[int]()
         began = now = monotonic()
         contexts = context.theContextTracker.currentContext().contexts
@@ -283,7 +280,10 @@ class Hub:
         self._served.member = member
         why: Any = None
         in_read = False
-        if event & (select.EPOLLHUP | select.EPOLLERR) and not event & select.EPOLLIN:
+        if event & (select.EPOLLERR | select.EPOLLHUP) == select.EPOLLERR:
+            discard_errors(fd)
+            event |= select.EPOLLIN | select.EPOLLOUT  # it need not be an end: reading and writing will tell
+        if event & select.EPOLLHUP and not event & select.EPOLLIN:
             # All input has been read. A reader has come to the end of it; a writer has lost the connection.
             in_read = reader is not None
             why = CONNECTION_DONE if in_read else CONNECTION_LOST
@@ -292,11 +292,9 @@ class Hub:
                 if reader is not None and event & select.EPOLLIN:
                     in_read = True
                     why = member.doRead()
-                    # The end of the input is no news a second time, nor is what follows urgent data, before which a
-                    # read stops: here a short read does not mean that there is nothing more to learn.
                     more = event & (select.EPOLLRDHUP | select.EPOLLPRI)
                     if not why and more and self._readers.get(fd) is reader:
-                        why = member.doRead()
+                        why = self._read_on(fd, member, event)
                 # Looked up again: reading may have begun or ended the wish to write.
                 if not why and event & select.EPOLLOUT and (writer := self._writers.get(fd)) is not None:
                     in_read = False
@@ -306,9 +304,15 @@ class Hub:
         if why:
             self._disconnect(fd, member, why, in_read=in_read)
 
+    def _read_on(self, fd: int, member: Member, event: int) -> Any:
+        """Read on up to the end, which mostly is next (a read costs less than asking); have anything else told again."""
+        why = member.doRead() if event & select.EPOLLRDHUP else None
+        if not why and self._readers.get(fd) is member:
+            self._ask_anew(fd, member)
+        return why
+
     def _disconnect(self, fd: int, member: Member, why: Any, *, in_read: bool) -> None:
-        # By now its number may be somebody else's.
-        if self._readers.get(fd) is member:
+        if self._readers.get(fd) is member:  # by now its number may be another's
             self._end_reading(fd, member)
         reason = _ENDS.get(type(why)) or Failure(why)
         if in_read and isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(member):
@@ -391,10 +395,6 @@ def hub_for(reactor: Any) -> Any:
     """
     if isinstance(reactor, Hub) or not hasattr(select, "epoll"):
         return reactor
-    # Kept by the reactor itself, so that both end together.
     hub: Hub = vars(reactor).get(_ATTRIBUTE) or Hub(reactor)
-    setattr(reactor, _ATTRIBUTE, hub)
+    setattr(reactor, _ATTRIBUTE, hub)  # kept by the reactor itself, so that both end together
     return hub
-
-
-_ATTRIBUTE = "_echosvc_hub"

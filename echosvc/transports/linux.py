@@ -7,6 +7,7 @@ changes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import socket
 import struct
@@ -30,12 +31,16 @@ __all__ = [
     "coalesced_size",
     "control_messages",
     "destination",
+    "discard_errors",
     "kernel_drops",
     "pack_control",
     "queued_errno",
+    "received_memory",
     "reply_control",
     "round_trip",
     "unacknowledged",
+    "unread",
+    "unsent",
 ]
 
 LINUX = sys.platform.startswith("linux")
@@ -48,9 +53,13 @@ SO_MEMINFO = 55
 SO_PASSCRED = 16
 SO_PASSRIGHTS = 83
 SCM_CREDENTIALS = 2
+SIOCOUTQNSD = 0x894B
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
+
+#: Errors discarded at once; if there are more, epoll tells of them again.
+MOST_ERRORS = 256
 
 Control: TypeAlias = tuple[int, int, bytes]
 """A control message as `socket.sendmsg` takes it: level, type, data."""
@@ -202,13 +211,50 @@ def kernel_drops(sock: socket.socket) -> int:
     Returns:
         The count since the socket was made, modulo 2^32; 0 where the system does not tell.
     """
+    return _memory(sock)[-1]
+
+
+def received_memory(sock: socket.socket) -> int:
+    """Tell how many bytes of memory the kernel needs for what was received and not read yet.
+
+    That is more than the bytes: a segment of one takes 768. What came from a UNIX socket is in its sender's account.
+
+    Args:
+        sock: Connected.
+
+    Returns:
+        Bytes of memory; 0 where the system does not tell.
+    """
+    return _memory(sock)[0]
+
+
+def _memory(sock: socket.socket) -> tuple[int, ...]:
     if not LINUX:
-        return 0
+        return (0,) * 9
     try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
-    except OSError:
-        return 0
-    return int(_MEMINFO.unpack(raw)[-1]) if len(raw) == _MEMINFO.size else 0
+        return _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size))
+    except (OSError, struct.error):  # from a kernel that tells less
+        return (0,) * 9
+
+
+def discard_errors(descriptor: int) -> None:
+    """Empty the error queue of a stream socket, of which epoll tells for as long as something is in it.
+
+    Nothing is put there by itself, but an inherited socket can have an option that does: SO_TIMESTAMPING, for one. An
+    error that has ended the connection is not there; reading or writing meets it.
+
+    Args:
+        descriptor: Of the socket, or of anything else, to which nothing is done.
+    """
+    if not LINUX:
+        return
+    with contextlib.suppress(OSError):  # EAGAIN: it is empty
+        view = socket.socket(fileno=descriptor)
+        try:
+            for _ in range(MOST_ERRORS):
+                view.recvmsg(0, 0, socket.MSG_ERRQUEUE)
+        finally:
+            view.detach()
 
 
 def queued_errno(ancillary: list[Control]) -> int | None:
@@ -242,6 +288,26 @@ def unacknowledged(sock: socket.socket) -> int:
     if not LINUX:
         return 0
     return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def unread(sock: socket.socket) -> int:
+    """Tell how many bytes have come in on a connection that were not read yet (FIONREAD)."""
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def unsent(sock: socket.socket) -> int:
+    """Tell how many bytes the kernel was given to send and has not sent yet (SIOCOUTQNSD, linux/sockios.h).
+
+    Args:
+        sock: Connected; of a UNIX socket it is what the peer has not read.
+
+    Returns:
+        Bytes, which the peer's window or the path leaves no room for; 0 where the system does not tell.
+    """
+    if not LINUX:
+        return 0
+    which = termios.TIOCOUTQ if sock.family == socket.AF_UNIX else SIOCOUTQNSD
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), which, bytes(4)), sys.byteorder)
 
 
 def round_trip(sock: socket.socket) -> tuple[float, int] | None:

@@ -8,10 +8,7 @@ and a connection whose peer has stopped reading is not held open for ever.
 from __future__ import annotations
 
 import errno
-import fcntl
 import socket
-import sys
-import termios
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +34,6 @@ from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.ends import EndLog, why_ended
 from echosvc.transports.hub import hub_for
-from echosvc.transports.linux import unacknowledged
 
 __all__ = ["PatientConnection", "StreamPort", "StreamTransport"]
 
@@ -84,21 +80,9 @@ class PatientConnection(DirectConnection):
         if self.ticket is not None:
             self.ticket.waits()
 
-    def queued(self) -> int:
-        """Tell how many bytes wait here to be sent; the kernel has others."""
-        return len(self.dataBuffer) - self.offset + self._tempDataLen
-
-    def undelivered(self) -> int:
-        """Tell how many of the bytes sent the peer's system does not have yet: the kernel holds them."""
-        return unacknowledged(self.socket)
-
     def held_back(self) -> bool:
         """Whether it waits for us, who read no faster than is said."""
         return False
-
-    def unread(self) -> int:
-        """Tell how many bytes have come in that were not read yet: the kernel holds them."""
-        return int.from_bytes(fcntl.ioctl(self.socket, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def finish(self) -> None:
         """End our direction when what is queued is sent, though the protocol has not asked for it, and read on.

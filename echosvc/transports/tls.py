@@ -158,7 +158,8 @@ class TLSProtocol(ProtocolWrapper):
 
         The alert says why. Closed at once, a connection on which there is more to read is reset, and the alert is lost: to a
         client that TLS 1.3 lets send before its certificate is looked at, for one. So only our direction is closed, and
-        the rest of the handshake's time is the client's to hear it.
+        the rest of the handshake's time is the client's to hear it. One that is refused before there is a session has sent
+        nothing else, or means no good.
         """
         self._count(refusal.reason)
         self._input_ended = self._output_ended = self._over = True
@@ -167,7 +168,10 @@ class TLSProtocol(ProtocolWrapper):
         self._flush()
         handshake.forget()
         self._records.clear()
-        self.transport.loseWriteConnection()
+        if refusal.alert:
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
 
     def _give_up(self, reason: str) -> None:
         """End a handshake that is late, or that makes room for another."""

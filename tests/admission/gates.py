@@ -26,7 +26,7 @@ class FakeConnection:
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
         self.bytes_in = self.bytes_out = self.waiting = 0
-        self.left = 0
+        self.left = self.not_sent = self.received = 0
         self.ended: list[str] = []
         self.why: str | None = None
 
@@ -38,8 +38,20 @@ class FakeConnection:
         """What a test says."""
         return self.left
 
+    def unsent(self) -> int:
+        """What a test says."""
+        return self.not_sent
+
+    def unread(self) -> int:
+        """What a test says."""
+        return self.received
+
+    def received_memory(self) -> int:
+        """A byte for each."""
+        return self.received
+
     def held_back(self) -> bool:
-        """Nobody is."""
+        """It never is."""
         return False
 
     def end(self) -> None:

@@ -534,6 +534,6 @@ class MemoryTests(GateCase):
         gone.ticket.waits()  # it may close with something queued
         gone.ticket.count("memory")
 
-        self.assertEqual({waits.ticket}, self.gate.waiting)
+        self.assertEqual([waits.ticket], self.gate.memory.holders())
         self.assertEqual([], waits.ended)
         self.assertEqual({}, door.counts)

@@ -27,6 +27,7 @@ from tests.hold import (
     fuzz,
     half_open,
     health,
+    held,
     hidden,
     hostile,
     image,
@@ -64,6 +65,7 @@ __all__ = ["main"]
 #: The modules that hold promises, in the order they are run.
 FAMILIES = (
     stream,
+    held,
     crowd,
     datagram,
     small,

@@ -109,7 +109,7 @@ class Run:
             server = start_control(directory, prefix)
         else:
             where = listener(self.carrier, directory)
-            more = ("--listen", where) if where else ()
+            more = ("--listen", where) if where and "--config" not in options else ()
             server = start_service(directory, (*options, *more), prefix, timer=timer)
         self.watch(server)
         server.wait_until_listening(self.carrier)

@@ -13,6 +13,7 @@ from tests.certificates import Authority, folder_for
 from tests.hold.clients import in_threads
 from tests.hold.tls_stream import LEAST, RECORD, TLSStream, client_context
 from tests.hold.tls_talker import Sealer
+from tests.waiting import until
 
 
 class TLSCase(SynchronousTestCase):
@@ -112,7 +113,7 @@ class StreamTests(TLSCase):
             self.say(data[start : start + 10_000])
         came = b""
         with contextlib.suppress(BlockingIOError):
-            while True:
+            for _ in range(100):
                 came += self.client.recv(LEAST)
 
         self.assertEqual(data, came)
@@ -124,7 +125,7 @@ class StreamTests(TLSCase):
         data = bytes(range(256)) * 2**14
         sent = 0
         heard = b""
-        while sent < len(data):
+        for _ in until(lambda: sent == len(data)):
             try:
                 sent += self.client.send(memoryview(data)[sent:])
             except BlockingIOError:

@@ -157,14 +157,14 @@ class ServiceTests(ServiceCase):
 
     def test_does_not_answer_its_own_answers(self) -> None:
         """An answer that comes back to a socket of ours, under the name of another of ours, is dropped and counted."""
-        folder = self.mktemp()
-        Path(folder).mkdir()
-        places = [UnixSocket("unixgram", f"{Path(folder).absolute()}/{name}") for name in ("a", "b")]
+        folder = folder_for(self)
+        places = [UnixSocket("unixgram", f"{folder}/{name}") for name in ("a", "b")]
         service = self.start(
             FakeReactor(),
             Settings(listeners=tuple(ListenerSettings(protocol="echo", place=each) for each in places)),
         )
-        one, two = [each for each in self.reactor.getReaders() if each.getHost().name]
+        named = [each for each in self.reactor.getReaders() if each.getHost().name]
+        one, two = sorted(named, key=lambda each: each.getHost().name)
         one.write(b"answer", places[1].path)
         two.doRead()
 

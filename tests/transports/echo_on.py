@@ -1,7 +1,7 @@
 """An echo and its client on a reactor that is named: ``python -m tests.transports.echo_on poll``.
 
-``poll`` and ``select`` run as on a system without epoll. Prints how many bytes of each of three messages came back
-before the connection closed, and whether a hub served them.
+``poll`` and ``select`` run as on a system without epoll. Prints how many bytes of each of three messages, and of two
+with urgent data between them, came back before the connection closed, and whether a hub served them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from echosvc.transports import StreamPort
 from echosvc.transports.client import direct
 from echosvc.transports.hub import Hub, hub_for
 
-#: A line, a message that a hub reads in several turns, and one that fills the queue while nobody reads.
-SIZES = (64, 1_000_000, 12_000_000)
+#: A line, a message that a hub reads in several turns, one that fills the queue while nobody reads, and `URGENT`.
+SIZES = (64, 1_000_000, 12_000_000, 6)
+
+#: The size that stands for two messages of half of it, urgent data between them and the end right behind them.
+URGENT = 6
 
 
 class Client(Protocol):
@@ -42,6 +45,12 @@ class Client(Protocol):
 
     def connectionMade(self) -> None:
         """Write."""
+        if self.size == URGENT:
+            sock = self.transport.socket  # everything at once: it is one event for the echo
+            for flags in (0, socket.MSG_OOB, 0):
+                sock.send(bytes(1 if flags else URGENT // 2), flags)
+            sock.shutdown(socket.SHUT_WR)
+            return
         self.transport.write(bytes(self.size))
         self.transport.loseWriteConnection()
 

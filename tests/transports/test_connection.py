@@ -280,15 +280,6 @@ class ReadingTests(StreamCase):
 
         self.assertIs(self.transport.doRead(), CONNECTION_LOST)
 
-    def test_urgent_data_hides_nothing(self) -> None:
-        """A read stops before urgent data (TCP's, RFC 6093), which says nothing about what follows."""
-        self.client.send(b"before")
-        self.client.send(b"!", socket.MSG_OOB)
-        self.client.send(b"after")
-        self.hub.doRead()
-
-        self.assertEqual(b"".join(self.heard.pieces), b"beforeafter")
-
     def test_the_read_size_follows_the_messages(self) -> None:
         """The second of two messages of a kind is read in one piece, and a small one is never a large read."""
         pieces = []

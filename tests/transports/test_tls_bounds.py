@@ -48,7 +48,7 @@ class BeforeTheHandshakeTests(TLSCase):
         self.server.dataReceived(bytes.fromhex("16030140000100fffa"))
 
         self.assertEqual(self.wire.take().hex(), "1503030002022f")  # fatal, illegal_parameter
-        self.assertTrue(self.wire.half_closed)
+        self.assertTrue(self.wire.disconnecting)
         self.assertEqual(
             (self.refused, self.wire.why), ({"tls-handshake-too-long": 1}, "tls-handshake-too-long")
         )

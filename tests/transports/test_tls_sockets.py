@@ -167,12 +167,10 @@ class LoopbackTests(TLSSocketCase):
             while before != (before := remote.send()):
                 self.hub.doRead()
             for _ in until(lambda: not remote.send()):
-                self.hub.doRead()
-                remote.receive()
+                self.turn(remote, 1)
             remote.sock.shutdown(socket.SHUT_WR)
             for _ in until(lambda: remote.closed):
-                self.hub.doRead()
-                remote.receive()
+                self.turn(remote, 1)
 
             self.assertEqual(remote.client.heard == data, True)
             self.assertEqual((remote.client.finished, remote.reset), (True, False))

@@ -6,10 +6,11 @@ import contextlib
 import os
 from typing import Any
 
-from echosvc.admission import gate, quota, sweep
+from echosvc.admission import memory, quota, sweep
 from echosvc.protocols.echo import Echo
 from echosvc.transports import accepting
 from echosvc.transports.connection import DirectConnection
+from echosvc.transports.hub import Hub
 from echosvc.transports.stream import PatientConnection, StreamPort
 from tests.hold.carriers import over
 from tests.hold.unguarded.registry import guard_of, replace
@@ -29,6 +30,12 @@ def _forget() -> None:
 def _finish() -> None:
     """What waits is sent before a connection is closed whose peer has finished."""
     replace(Echo, "readConnectionLost", lambda echo: echo.transport.abortConnection())
+
+
+@guard_of("T01-urgent")
+def _ask_again() -> None:
+    """After an event with urgent data or an end the kernel is asked again."""
+    replace(Hub, "_read_on", lambda hub, fd, member, event: member.doRead())
 
 
 @guard_of(*over("T06"))
@@ -63,9 +70,16 @@ def _pause() -> None:
 
 @guard_of(*over("T10"), *over("T11-crowd"))
 def _bound_memory() -> None:
-    """Nothing is read while much waits to be sent; and if it is too much in all, somebody has to go."""
+    """Nothing is read while much waits to be sent; and if it is too much in all, those that hold the most have to go."""
     _pause()
-    replace(gate.Gate, "_free_memory", _nothing)
+    replace(memory.Memory, "free", lambda memory, now: ())
+
+
+@guard_of("T11-kernel")
+def _count_the_kernel() -> None:
+    """What the kernel holds counts, too, and it holds little that it cannot send."""
+    replace(accepting, "UNSENT", 2**31 - 1)
+    replace(memory._Held, "size", lambda held, connection, now: connection.queued())
 
 
 @guard_of(*over("T11-close"), *over("T11-stuck"))
