@@ -6,8 +6,8 @@ from typing import Any
 
 from echosvc.transports import client_hello, tls, tls_handshake, turns
 from echosvc.transports.handshakes import Handshakes
-from echosvc.transports.memory import Memory
 from echosvc.transports.tls_session import Session
+from echosvc.transports.trim import Trimmer
 from tests.hold.unguarded.registry import guard_of, replace
 
 
@@ -38,7 +38,7 @@ def _make_room() -> None:
 @guard_of("TLS-return")
 def _give_back() -> None:
     """Memory is given back when many have left."""
-    replace(Memory, "leave", lambda memory: None)
+    replace(Trimmer, "leave", lambda trimmer: None)
 
 
 @guard_of("TLS-turn-records", "TLS-turn-keys")
