@@ -75,6 +75,8 @@ class Root:
         if done.exists():
             return
         _say(f"debootstrap {RELEASE}, takes some minutes")
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._path.chmod(0o755)  # it becomes "/", which every user must be able to enter
         # In a mount namespace of its own: what debootstrap mounts there goes with it.
         made = subprocess.run(
             [
