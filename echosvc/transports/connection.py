@@ -61,6 +61,7 @@ class DirectConnection(tcp.Connection):
     Attributes:
         bytes_in: Bytes read.
         bytes_out: Bytes that the kernel has taken.
+        held: Bytes that were read and are not handed on yet: a layer above keeps them (TLS, while its protocol has paused).
         messages_in: Reads that were handed to the protocol.
         messages_out: Writes that the protocol made. All four together cost an echo 55 ns.
         edge_triggered: Tells the hub that only news are of interest: what was readable and is not read to
@@ -72,6 +73,7 @@ class DirectConnection(tcp.Connection):
     bytes_out = 0
     messages_in = 0
     messages_out = 0
+    held = 0
     _fd = -1
     #: True while bytes may go straight to the kernel: nothing queued, nothing special going on. One flag,
     #: because asking for all that matters at every write would cost as much as it saves.
@@ -192,8 +194,8 @@ class DirectConnection(tcp.Connection):
     # -- what waits, and where
 
     def queued(self) -> int:
-        """Tell how many bytes wait here to be sent; the kernel has others."""
-        return len(self.dataBuffer) - self.offset + self._tempDataLen
+        """Tell how many bytes wait here, to be sent or to be handed on; the kernel has others."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen + self.held
 
     def undelivered(self) -> int:
         """Tell how many of the bytes sent the peer's system does not have yet: the kernel holds them."""

@@ -43,7 +43,7 @@ class Messages(abc.ABC):
 
     Attributes:
         lengths: Bytes in each message.
-        refused: The messages that nobody may see, and why: ``truncated`` if the system has kept only a part (of it, or of what says where it was sent to),
+        refused: The messages that no protocol may see, and why: ``truncated`` if the system has kept only a part (of it, or of what says where it was sent to),
             ``destination-broadcast`` and ``destination-multicast`` if it was sent to many.
         coalesced: The size of the datagrams in each message that holds several; the last may be shorter.
         tries: How often a datagram is sent before that is a failure. 2 if the socket reports errors: the next

@@ -45,9 +45,9 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from echosvc.transports.client_hello import ClientHello
-from echosvc.transports.memory import Memory
 from echosvc.transports.tls_handshake import FAILED, Handshake, HandshakeSettings, Refusal
 from echosvc.transports.tls_session import RECORD, Records, Session
+from echosvc.transports.trim import Trimmer
 from echosvc.transports.turns import TURN, Turns
 
 __all__ = ["TLSFactory", "TLSProtocol"]
@@ -117,7 +117,7 @@ class TLSProtocol(ProtocolWrapper):
         directlyProvides(self, providedBy(transport))
         self.connected = 1
         self.transport = transport
-        self.factory.memory.take()
+        self.factory.trimmer.take()
         self._handshake = Handshake(
             self.factory.handshakes, transport, self.factory.clock, send=self._send, give_up=self._give_up
         )
@@ -227,6 +227,7 @@ class TLSProtocol(ProtocolWrapper):
                 break
         if self._input_ended:
             records.clear()
+        self.transport.held = len(records)
         if records.is_ready():
             self._stopped = True
             self.transport.pauseProducing()
@@ -285,7 +286,7 @@ class TLSProtocol(ProtocolWrapper):
         self._session = self._producer = None
         self._records.clear()
         self.connected = 0
-        self.factory.memory.leave()
+        self.factory.trimmer.leave()
         self._input_ended = self._output_ended = self._over = True
         protocol, self.wrappedProtocol = self.wrappedProtocol, _NONE
         protocol.connectionLost(self._reason or reason)
@@ -473,7 +474,7 @@ class TLSFactory:
         self.clock = clock
         self.refused = refused
         self.turns = turns or Turns(clock)
-        self.memory = Memory(clock)
+        self.trimmer = Trimmer(clock)
 
     def buildProtocol(self, addr: IAddress) -> TLSProtocol:
         """Build what speaks TLS with one peer."""

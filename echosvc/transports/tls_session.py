@@ -127,10 +127,13 @@ class Records:
         self._at = 0  # where the next one begins
         self._rest = 0  # bytes still to come of the one that was taken last
 
+    def __len__(self) -> int:
+        """Tell how many bytes wait here."""
+        return len(self._data) - self._at
+
     def is_ready(self) -> bool:
         """Whether `take` would return something."""
-        waiting = len(self._data) - self._at
-        return waiting >= HEADER or (waiting > 0 and self._rest > 0)
+        return len(self) >= HEADER or (len(self) > 0 and self._rest > 0)
 
     def is_one(self, data: bytes) -> bool:
         """Whether these bytes are one record, whole, and all there is: nearly always so, where messages are small."""

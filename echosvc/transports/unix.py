@@ -170,7 +170,7 @@ class UnixStreamPort(StreamPort):
             self._kernel_refuses = refuse_descriptors(self._bound)
 
     def doRead(self) -> None:
-        """Accept whoever waits, unless too many descriptors wait to be closed: then a little later."""
+        """Accept those that wait, unless too many descriptors wait to be closed: then a little later."""
         if SENT.is_full() and not self._kernel_refuses:
             self._take_a_rest()
         else:

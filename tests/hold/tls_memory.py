@@ -66,6 +66,7 @@ class Unfinished:
         sent: What each of them sends.
         count: How many there are.
         kib: Memory that each may cost, in KiB.
+        unguarded: As a promise has it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Unfinished:
     sent: bytes
     count: int
     kib: int
+    unguarded: str | None = None
 
 
 def _first_flight() -> bytes:
@@ -89,6 +91,7 @@ def _unfinished(way: Unfinished) -> Promise:
         way.name,
         f"{way.count} TLS clients that {way.words} cost at most {way.kib} KiB each, or are refused; in {CAP // MIB} MiB they kill nothing",
         deadline=60,
+        unguarded=way.unguarded,
         carrier=Carrier.TLS,
     )
     def keep(run: Run) -> str:
@@ -132,15 +135,25 @@ UNFINISHED = tuple(
     map(
         _unfinished,
         (
-            Unfinished("TLS-silent", "send nothing", b"", 2700, 3),
+            Unfinished("TLS-silent", "send nothing", b"", 2700, 3, "was killed|[0-9]{5,} bytes each"),
             Unfinished(
-                "TLS-announce", "announce a ClientHello of 128 KiB and send 9 bytes", ANNOUNCED, 2700, 3
+                "TLS-announce",
+                "announce a ClientHello of 128 KiB and send 9 bytes",
+                ANNOUNCED,
+                2700,
+                3,
+                "was killed|[0-9]{4,} bytes each",
             ),
             Unfinished(
                 "TLS-flight", "send a whole ClientHello and go on no further", _first_flight(), 384, 48
             ),
             Unfinished(
-                "TLS-hello", "send all but the last byte of a ClientHello of 128 KiB", LONG_HELLO, 200, 48
+                "TLS-hello",
+                "send all but the last byte of a ClientHello of 128 KiB",
+                LONG_HELLO,
+                200,
+                48,
+                "[0-9]{5,} bytes each",
             ),
         ),
     )
@@ -151,6 +164,7 @@ UNFINISHED = tuple(
     "TLS-return",
     "after 3000 TLS connections have closed, 1000 each silent, unfinished and idle, memory is within 16 MiB of before",
     deadline=120,
+    unguarded=r"\+\d{2,}\.\d MiB afterwards",
     carrier=Carrier.TLS,
 )
 def memory_returns(run: Run) -> str:
@@ -179,6 +193,7 @@ def memory_returns(run: Run) -> str:
     "TLS-room",
     f"{MANY} unfinished TLS handshakes of one source: the oldest make room, and {HONEST} honest clients of it and {HONEST} of another all get in",
     deadline=60,
+    unguarded="all are held",
     carrier=Carrier.TLS,
 )
 def oldest_makes_room(run: Run) -> str:

@@ -6,7 +6,6 @@ import os
 import socket
 from collections import Counter
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -127,8 +126,7 @@ class NameTests(ListeningCase):
 
     def test_only_unix_datagrams_have_a_name_of_their_own(self) -> None:
         """From which our own answers would come back; the screen refuses them, and counts."""
-        path = str(Path(self.mktemp()).absolute())
-        Path(path).mkdir()
+        path = self.folder()
         for settings in (udp_listener(), unix_listener(f"{path}/stream")):
             self.assertIsNone(self.open(settings).own_name)
         listener = self.start(unixgram_listener(f"{path}/s"))

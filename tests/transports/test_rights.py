@@ -24,6 +24,7 @@ from echosvc.protocols.qotd import QotdFactory
 from echosvc.transports import UnixDatagramPort, rights
 from echosvc.transports.rights import REST, WAITING, SentDescriptors, close_bound, close_connection
 from echosvc.transports.unix import receives_descriptors
+from tests.certificates import folder_for
 from tests.transports.test_unix_port import UnixPortCase
 
 #: No option of any socket.
@@ -307,7 +308,7 @@ class ClosingTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a folder."""
-        self.path = str(Path(self.mktemp()).absolute())
+        self.path = f"{folder_for(self)}/s"
         Path(self.path).mkdir()
 
     def test_files(self) -> None:

@@ -39,6 +39,7 @@ class Wire(StringTransport):
 
     half_closed = False
     aborted = False
+    held = 0
     writes = 0
     why: str | None = None
 

@@ -12,6 +12,7 @@ from tests.hold.unguarded import lifecycle as lifecycle
 from tests.hold.unguarded import protocols as protocols
 from tests.hold.unguarded import streams as streams
 from tests.hold.unguarded import surroundings as surroundings
+from tests.hold.unguarded import tls as tls
 from tests.hold.unguarded import unix as unix
 from tests.hold.unguarded.registry import GUARDS, switch_off
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Memory", "trim"]
+__all__ = ["Trimmer", "trim"]
 
 #: Connections that have left, for whose memory it is worth it: with TLS, 8 MiB.
 MANY = 512
@@ -28,7 +28,7 @@ def trim() -> None:
         ask(0)
 
 
-class Memory:
+class Trimmer:
     """Knows how many connections hold memory, and has it given back when many of them have left.
 
     Args:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from echosvc.transports.memory import MANY, QUIET, Memory, trim
+from echosvc.transports.trim import MANY, QUIET, Trimmer, trim
 
 
-class MemoryTests(SynchronousTestCase):
+class TrimmerTests(SynchronousTestCase):
     """When it is given back."""
 
     def setUp(self) -> None:
         """Make one that only counts."""
         self.clock = Clock()
         self.given_back = 0
-        self.memory = Memory(self.clock, self.give_back)
+        self.trimmer = Trimmer(self.clock, self.give_back)
 
     def give_back(self) -> None:
         """Count."""
@@ -24,9 +24,9 @@ class MemoryTests(SynchronousTestCase):
     def come_and_go(self, come: int, go: int) -> None:
         """Let some connections begin, and then some end."""
         for _ in range(come):
-            self.memory.take()
+            self.trimmer.take()
         for _ in range(go):
-            self.memory.leave()
+            self.trimmer.leave()
 
     def test_when_many_have_left(self) -> None:
         """Once, a little later; again only when as many have left again."""
