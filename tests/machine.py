@@ -8,7 +8,7 @@ from unittest import skipUnless
 from twisted.trial.unittest import SkipTest
 from twisted.trial.util import suppress
 
-__all__ = ["FORKING", "HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "family_of", "needs_ipv6"]
+__all__ = ["FAMILIES", "FORKING", "HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "family_of", "needs_ipv6"]
 
 
 #: For `suppress` of a class whose tests fork: Python warns of it, since 3.12, if earlier tests have left threads. The children here
@@ -45,6 +45,9 @@ HAS_IPV6 = _has_ipv6()
 
 #: The loopback addresses that there are.
 LOOPBACKS = ("127.0.0.1", "::1") if HAS_IPV6 else ("127.0.0.1",)
+
+#: The families of their sockets.
+FAMILIES = tuple(map(family_of, LOOPBACKS))
 
 #: A loopback address beside 127.0.0.1: IPv6's, if there is one.
 OTHER_LOOPBACK = "::1" if HAS_IPV6 else "127.0.0.2"

@@ -96,7 +96,7 @@ class AdminTests(AdminCase):
         for endpoint, refuses in (
             ("tcp:0", True),
             ("tcp:127.0.0.2:0", True),
-            ("tcp:[::1]:0", True),
+            *[("tcp:[::1]:0", True)] * HAS_IPV6,
             ("tcp:0.0.0.0:0", False),
             (f"unix:{self.folder() / 'admin'}", False),
         ):

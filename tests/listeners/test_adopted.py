@@ -23,6 +23,7 @@ from echosvc.transports.linux import LINUX, SOL_UDP, UDP_GRO, UDP_SEGMENT
 from tests.doubles import FakeReactor
 from tests.listeners.cases import inherited_listener
 from tests.listeners.test_inherited import InheritedCase
+from tests.machine import FAMILIES
 
 IP, IPV6, TCP, SO = socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP, socket.SOL_SOCKET
 SO_LINGER = struct.pack("@ii", 1, 5)
@@ -161,7 +162,7 @@ class OptionCase(InheritedCase):
 
     def every_socket(self, check: Callable[[socket.socket, bool, bool], None]) -> None:
         """Check each type and family."""
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in FAMILIES:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 check(self.sock(family, kind), kind == socket.SOCK_STREAM, family == socket.AF_INET6)
 
@@ -206,7 +207,7 @@ class SetOptionTests(OptionCase):
 
     def test_connections_that_wait_already(self) -> None:
         """They have the listener's old options until they are accepted."""
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in FAMILIES:
             sock = self.sock(family, socket.SOCK_STREAM)
             options = ours(stream=True, ipv6=family == socket.AF_INET6)
             found = self.differing(sock, options)
@@ -225,7 +226,7 @@ class SetOptionTests(OptionCase):
 
     def test_no_signal_tells_that_it_is_ready(self) -> None:
         """SIGIO would end the process."""
-        for family, kind in ((socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET6, socket.SOCK_DGRAM)):
+        for family, kind in ((FAMILIES[0], socket.SOCK_STREAM), (FAMILIES[-1], socket.SOCK_DGRAM)):
             sock = self.sock(family, kind)
             fcntl.fcntl(sock, fcntl.F_SETFL, fcntl.fcntl(sock, fcntl.F_GETFL) | os.O_ASYNC)
             self.pass_on(sock)

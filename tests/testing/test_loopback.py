@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 from pathlib import Path
+from unittest import skipUnless
 
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from echosvc.protocols import DatagramEcho, EchoFactory
 from echosvc.testing import LoopbackReactor, SocketClient, _loopback, narrow_socket
 from echosvc.transports import StreamPort
+from echosvc.transports.linux import LINUX
 from tests.machine import needs_ipv6
 from tests.waiting import until
 
@@ -216,6 +218,20 @@ class ClientTests(LoopbackCase):
         client.send(b"hello")
 
         self.assertEqual(client.receive(), b"hello")
+
+    @skipUnless(LINUX, "other systems have 127.0.0.1 alone")
+    def test_nothing_is_known_of_a_client(self) -> None:
+        """Each comes from an address of its own: what the kernel remembers of others would give it more room."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        sources = set()
+        for _ in range(5):
+            with narrow_socket(listening.getsockname()) as client:
+                sources.add(client.getsockname()[0])
+                listening.accept()[0].close()
+
+        self.assertNotIn("127.0.0.1", sources)
+        self.assertGreater(len(sources), 1)
 
     def test_where_nobody_listens(self) -> None:
         """It is refused, and nothing is left open."""
