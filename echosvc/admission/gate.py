@@ -343,6 +343,7 @@ class Ticket(Member):
         if door is None:
             return
         door.sweep.remove(self)
+        door.gate.memory.remove(self)
         for quota in door.quotas:
             quota.remove(self.source)
 

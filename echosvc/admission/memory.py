@@ -106,6 +106,10 @@ class Memory(Generic[M]):
         """Look at a connection, until nothing is held for it."""
         self._holders.setdefault(member, None)
 
+    def remove(self, member: M) -> None:
+        """A connection has ended: nothing is held for it. Idempotent."""
+        self._holders.pop(member, None)
+
     def holders(self) -> list[M]:
         """Tell for which connections something was held when they were last looked at."""
         return list(self._holders)

@@ -87,13 +87,16 @@ class PatientConnection(DirectConnection):
     def finish(self) -> None:
         """End our direction when what is queued is sent, though the protocol has not asked for it, and read on.
 
-        What the protocol writes from then on is lost. TLS, which has no half, is ended as by `end`.
+        What the protocol writes from then on is lost. A layer that cannot do so, as Twisted's TLS, is ended as by `end`.
         """
-        if isinstance(self.protocol, ProtocolWrapper):
+        spoken_through: Any = self.protocol if isinstance(self.protocol, ProtocolWrapper) else self
+        if not hasattr(
+            type(spoken_through), "loseWriteConnection"
+        ):  # a wrapper hands on what its class lacks
             self.end()
             return
-        self.unregisterProducer()
-        self.loseWriteConnection()
+        spoken_through.unregisterProducer()
+        spoken_through.loseWriteConnection()
 
     def end(self) -> None:
         """Close when what is queued is sent, though the protocol has not asked for it.

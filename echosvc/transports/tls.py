@@ -44,8 +44,8 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from echosvc.transports.client_hello import ClientHello
-from echosvc.transports.tls_handshake import FAILED, Handshake, HandshakeSettings, Refusal
+from echosvc.transports.client_hello import RECORDS, ClientHello
+from echosvc.transports.tls_handshake import FAILED, TOO_LONG, Handshake, HandshakeSettings, Refusal
 from echosvc.transports.tls_session import RECORD, Records, Session
 from echosvc.transports.trim import Trimmer
 from echosvc.transports.turns import TURN, Turns
@@ -124,15 +124,23 @@ class TLSProtocol(ProtocolWrapper):
 
     # -- the handshake
 
+    @property
+    def _handshakeDone(self) -> bool:
+        """Whether the client can be heard: Twisted's name for it, by which a pace asks any TLS."""
+        return self._handshake is None
+
     def _await_handshake(self, handshake: Handshake, data: bytes) -> None:
         """Go on with the handshake, one record at a time: what it may take is bounded, what comes behind it is not."""
         records = self._records
         try:
             records.feed(handshake.gather(data) if handshake.session is None else data)
-            while records.is_ready() and not self._over:
+            for _ in range(RECORDS):
+                if self._over or not records.is_ready():
+                    return
                 if handshake.shake(records.take()):
                     self._begin(handshake)
                     return
+            self._refuse(handshake, Refusal(TOO_LONG))  # no handshake has so many at once
         except Refusal as refusal:
             self._refuse(handshake, refusal)
 
@@ -227,7 +235,7 @@ class TLSProtocol(ProtocolWrapper):
                 break
         if self._input_ended:
             records.clear()
-        self.transport.held = len(records)
+        self.transport.held = len(records) if records.is_ready() else 0
         if records.is_ready():
             self._stopped = True
             self.transport.pauseProducing()
@@ -386,7 +394,13 @@ class TLSProtocol(ProtocolWrapper):
                 self._shut()
 
     def loseWriteConnection(self) -> None:
-        """End our direction when what was written is sent and no producer is registered, and go on reading."""
+        """End our direction when what was written is sent and no producer is registered, and go on reading.
+
+        Before the handshake is done, abort.
+        """
+        if self._handshake is not None:
+            self.abortConnection()
+            return
         self._write_closing = True
         if self._producer is None:
             self._half_close()

@@ -18,7 +18,7 @@ from echosvc.transports.client_hello import ClientHello, HelloGatherer
 from echosvc.transports.handshakes import Handshakes
 from echosvc.transports.tls_session import Session
 
-__all__ = ["FAILED", "LATE", "Handshake", "HandshakeSettings", "Refusal"]
+__all__ = ["FAILED", "LATE", "TOO_LONG", "Handshake", "HandshakeSettings", "Refusal"]
 
 FAILED, LATE, TOO_LONG, EVICTED = (
     "tls-handshake-failed",

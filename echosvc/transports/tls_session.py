@@ -93,11 +93,15 @@ class Session:
             ssl.SSLError: TLS has failed before; nothing more was sent.
         """
         write = self.tls.write
-        sent = write(data)
-        self._send(_OUT.read())
-        while sent < len(data):  # one record was filled
-            sent += write(memoryview(data)[sent:])
+        try:
+            sent = write(data)
             self._send(_OUT.read())
+            while sent < len(data):  # one record was filled
+                sent += write(memoryview(data)[sent:])
+                self._send(_OUT.read())
+        except ssl.SSLError:
+            self._settle()
+            raise
 
     def close(self) -> None:
         """End our direction: send close_notify, unless TLS has failed."""

@@ -117,6 +117,14 @@ class HeldTests(GateCase):
         self.assertEqual([], self.gate.memory.holders())
         self.assertEqual(0, self.held())
 
+    def test_one_that_ends_is_forgotten(self) -> None:
+        """Whatever was held for it then."""
+        self.send(undelivered=900, unsent=900)
+        self.wait(SOON)
+        self.connection.ticket.leave()
+
+        self.assertEqual([], self.gate.memory.holders())
+
     def test_the_kernel_is_asked_twice_a_second(self) -> None:
         """And not at every look at what is queued here."""
         asked: list[FakeConnection] = []

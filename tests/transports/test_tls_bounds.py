@@ -53,6 +53,16 @@ class BeforeTheHandshakeTests(TLSCase):
             (self.refused, self.wire.why), ({"tls-handshake-too-long": 1}, "tls-handshake-too-long")
         )
 
+    def test_a_handshake_in_many_records_at_once_is_refused(self) -> None:
+        """Each costs time."""
+        self.connect(version=ssl.TLSVersion.TLSv1_2, shake=False)
+        self.server.dataReceived(self.client.give())
+        key_exchange = b"\x10\x00\x07\xff" + bytes(2043)
+        self.server.dataReceived(b"".join(b"\x16\x03\x03\x00\x01" + bytes([each]) for each in key_exchange))
+
+        self.assertEqual(self.refused, {"tls-handshake-too-long": 1})
+        self.assertFalse(self.server._handshakeDone)
+
     def test_certificates_that_are_too_many_are_refused(self) -> None:
         """One line says so, and the client is not left in the dark."""
         mutual = server_context(*self.authority.issue("localhost").write(self.folder), self.trusted())

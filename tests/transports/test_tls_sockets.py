@@ -226,6 +226,27 @@ class LoopbackTests(TLSSocketCase):
         self.assertEqual(protocol.events[5:], [ConnectionDone])
         self.assertFalse(transport.connected)
 
+    def test_a_drain_ends_our_direction_alone(self) -> None:
+        """What the client has on its way then is read, and resets nothing; our close_notify says that all is whole."""
+        remote, transport = self.begin(EchoFactory())
+        self.turn(remote)
+        remote.client.write(b"echoed")
+        self.turn(remote)
+        transport.finish()
+        remote.client.write(b"on its way")
+        self.turn(remote)
+
+        self.assertEqual((remote.client.heard, remote.client.finished), (b"echoed", True))
+        self.assertEqual((remote.reset, transport.connected), (False, 1))
+
+    def test_a_drain_waits_for_no_handshake(self) -> None:
+        """There is nothing to finish."""
+        _, transport = self.begin(EchoFactory())
+        transport.finish()
+        self.reactor.advance(0)
+
+        self.assertFalse(transport.connected)
+
     def test_aborting_resets(self) -> None:
         """Nothing of it looks like an end in good order."""
         factory = PlainFactory()
