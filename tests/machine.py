@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from unittest import skipUnless
 
 from twisted.trial.unittest import SkipTest
 from twisted.trial.util import suppress
 
-__all__ = ["FAMILIES", "FORKING", "HAS_IPV6", "LOOPBACKS", "OTHER_LOOPBACK", "family_of", "needs_ipv6"]
+__all__ = [
+    "FAMILIES",
+    "FORKING",
+    "HAS_IPV6",
+    "LOOPBACKS",
+    "OTHER_LOOPBACK",
+    "UNMEASURED",
+    "family_of",
+    "needs_ipv6",
+]
 
 
 #: For `suppress` of a class whose tests fork: Python warns of it, since 3.12, if earlier tests have left threads. The children here
@@ -53,3 +63,6 @@ FAMILIES = tuple(map(family_of, LOOPBACKS))
 OTHER_LOOPBACK = "::1" if HAS_IPV6 else "127.0.0.2"
 
 needs_ipv6 = skipUnless(HAS_IPV6, "this machine has no IPv6")
+
+#: The environment of a child that becomes another user: coverage would have it write its data where that user may not.
+UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}

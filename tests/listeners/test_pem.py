@@ -15,6 +15,7 @@ from twisted.trial.unittest import SkipTest
 
 from echosvc.transports.linux import LINUX
 from tests.listeners.certificate_case import CertificateCase
+from tests.machine import UNMEASURED
 
 #: prctl(2): not dumpable, as workers are; and memory that is writable is never executable, as the units have it.
 _SET_DUMPABLE, _SET_MDWE = 4, 65
@@ -119,7 +120,7 @@ class FileTests(CertificateCase):
             program = _CONFINED.format(option=option, value=value)
             done = subprocess.run(
                 [sys.executable, "-c", program, cert, key, self.ca],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                env=UNMEASURED | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 capture_output=True,
                 timeout=60,
                 check=False,
