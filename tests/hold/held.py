@@ -29,23 +29,22 @@ SECONDS = 8.0
 HONEST = 16 * MIB
 
 
-def may_hold(run: Run, most: int, *, stall_timeout: float = 300) -> tuple[str, str]:
+def may_hold(run: Run, most: int, *, stall_timeout: float = 300) -> tuple[str, ...]:
     """Tell the service, in options, how much it may hold for all clients.
 
     Args:
         run: Has a directory for the file.
         most: Bytes.
-        stall_timeout: Of the listener, in seconds.
+        stall_timeout: Of all listeners, in seconds.
     """
-    endpoints = ["tcp:0"]
-    if where := listener(run.carrier, run.directory):
-        endpoints.append(where.removeprefix("echo=").replace("=server.", f"={run.directory}/server."))
+    lines = ["[limits]", f"max-queued = {most}", "[defaults]", f"stall-timeout = {stall_timeout}"]
+    where = (listener(run.carrier, run.directory) or "echo=tcp:0").removeprefix("echo=")
+    where = where.replace("=server.", f"={run.directory}/server.")
+    lines += ["[[listener]]", 'protocol = "echo"', f'endpoint = "{where}"']  # a file without any is refused
     config = run.directory / "held.toml"
-    config.write_text(
-        f"[limits]\nmax-queued = {most}\n"
-        f'[[listener]]\nprotocol = "echo"\nendpoint = {endpoints}\nstall-timeout = {stall_timeout}\n'
-    )
-    return "--config", str(config)
+    config.write_text("\n".join(lines))
+    # The file's defaults are those of its own listeners.
+    return "--config", str(config), "--stall-timeout", str(stall_timeout)
 
 
 @promise(
