@@ -30,7 +30,7 @@ from tests.hold.clients import (
 from tests.hold.kernel import connection
 from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run
-from tests.hold.service import Server, listening
+from tests.hold.service import Server
 
 __all__ = ["roll_over", "set_clock", "standstill"]
 
@@ -132,7 +132,7 @@ def roll_over(run: Run) -> str:
     clock = _Clock(run.directory / "clock")
     clock.set("@2036-02-07 06:28:10")  # six seconds before; it starts when the service does
     server = run.serve("--listen=time=tcp:0", "--listen=time=udp:0", prefix=clock.command)
-    lines = listening(server.log())
+    lines = server.listening(4)
     # Echo's are the first two lines, in whatever order; those of time come after them.
     echo, times = ({each.transport: each.port for each in some} for some in (lines[:2], lines[2:]))
     told: dict[str, list[int]] = {"TCP": [], "UDP": []}
@@ -209,7 +209,7 @@ def _serve(run: Run, idle: float, *, prefix: tuple[str, ...] = ()) -> _Place:
         f"--stall-timeout={STALL:g}",
         prefix=prefix,
     )
-    tcp = {each.host: each.port for each in listening(server.log()) if each.transport == "TCP"}
+    tcp = {each.host: each.port for each in server.listening(3) if each.transport == "TCP"}
     announced = tcp.pop(IPV4)
     return _Place(server, tcp.popitem()[1], server.udp, announced)
 

@@ -18,7 +18,7 @@ from tests.hold.clients import IPV4, connect, one_datagram, receive_exactly
 from tests.hold.listeners import _write_certificates
 from tests.hold.promise import Broken, Skipped, kept, promise
 from tests.hold.run import Run
-from tests.hold.service import START, Server, listening, trouble
+from tests.hold.service import Server, trouble
 
 __all__ = ["failing_calls"]
 
@@ -82,13 +82,7 @@ def _serve(run: Run) -> tuple[Server, Place]:
     ]
     _write_certificates(directory)
     server = run.serve("--deny", REFUSED, *(f"--listen=echo={way}" for way in ways))
-    until = time.monotonic() + START
-    while (
-        len(found := {each.host: each.port for each in listening(server.log()) if each.transport == "TCP"})
-        < len(ways) - 1
-    ):
-        kept(time.monotonic() < until, f"only {len(found)} TCP ports")
-        time.sleep(0.02)
+    found = {each.host: each.port for each in server.listening(4) if each.transport == "TCP"}
     tls, proxy = found.pop(TLS_HOST, None), found.pop(PROXY_HOST)
     return server, Place(server.pid, found.popitem()[1], server.udp, directory, tls, proxy)
 

@@ -22,7 +22,7 @@ from tests.hold.namespace import Namespace, namespace, run_ip
 from tests.hold.packets import ipv6_packet
 from tests.hold.promise import Skipped, kept, promise
 from tests.hold.run import Run
-from tests.hold.service import START, Server, listening, twistd
+from tests.hold.service import Server, twistd
 
 __all__ = ["own_source"]
 
@@ -168,13 +168,7 @@ def _serve(run: Run, space: Namespace, *, inherited: bool, workers: int) -> Serv
     command = [*launch, *twistd(), "-n", "--pidfile=", "echosvc", *options]
     server = Server(command, run.server_directory(), descriptors)
     run.watch(server)
-    until = time.monotonic() + START
-    while (
-        len(found := listening(server.log())) < workers + 1
-    ):  # each worker says it, and then the first process
-        kept(time.monotonic() < until and server.alive(), f"it does not listen: {server.log()[-300:]}")
-        time.sleep(0.02)
-    server.udp = found[0].port
+    server.udp = server.listening(workers + 1)[0].port  # each worker says it, and then the first process
     with space.inside():
         _is_answered("a client", OURS[0], OURS[0], server.udp)
     return server

@@ -19,7 +19,7 @@ from tests.hold.packets import ipv4_packet, ipv6_packet
 from tests.hold.programs import program
 from tests.hold.promise import Broken, kept, promise
 from tests.hold.run import Run
-from tests.hold.service import Server, listening
+from tests.hold.service import Server
 
 __all__ = ["high_port_loop", "low_ports", "odd_sources", "spoof_storm"]
 
@@ -47,8 +47,9 @@ def _addresses(run: Run) -> Namespace:
     return space
 
 
-def _udp_ports(server: Server) -> list[int]:
-    return sorted({each.port for each in listening(server.log()) if each.transport == "UDP"})
+def _udp_ports(server: Server, count: int) -> list[int]:
+    found = server.listening(count + 1)  # and TCP
+    return sorted({each.port for each in found if each.transport == "UDP"})
 
 
 def _counted(server: Server) -> dict[str, int]:
@@ -96,10 +97,7 @@ def low_ports(run: Run) -> str:
     names = () if run.control else ("discard", "chargen", "qotd", "daytime", "time")
     options = [word for name in names for word in ("--listen", f"{name}=udp:0")]
     server = run.serve(*options, "--low-ports", "863", prefix=space.command)
-    until = time.monotonic() + 10
-    while len(ports := [server.udp] if run.control else _udp_ports(server)) < len(names) + 1:
-        kept(time.monotonic() < until, f"only {len(ports)} UDP ports")
-        time.sleep(0.02)
+    ports = [server.udp] if run.control else _udp_ports(server, len(names) + 1)
     own = dict.fromkeys(ports, "own")
     with space.inside():
         before = datagrams_sent()

@@ -254,6 +254,19 @@ class Server:
             time.sleep(0.02)
         raise NotServing(f"the server does not listen: {self.log().strip().rpartition(chr(10))[2]}")
 
+    def listening(self, count: int) -> list[Listening]:
+        """Wait for the log to name so many places at which the server listens, and return all that it names.
+
+        Raises:
+            NotServing: The process ended, or has not named as many in time.
+        """
+        until = time.monotonic() + START
+        while len(found := listening(self.log())) < count:
+            if not self.alive() or time.monotonic() > until:
+                raise NotServing(f"the server listens at {len(found)} of {count} places: {self.log()[-300:]}")
+            time.sleep(0.02)
+        return found
+
     def log(self) -> str:
         """Everything the server has written so far."""
         return self._log.read_text(errors="replace")
