@@ -54,6 +54,7 @@ from tests.hold import (
     unix,
     workers,
 )
+from tests.hold.carriers import Carrier
 from tests.hold.promise import Promise, Result, select, summary
 from tests.hold.results import machine, table
 from tests.hold.run import Subject
@@ -155,16 +156,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     other.add_argument(
         "--results", type=Path, metavar="FILE", help="write a table of all this; controls are run, too"
     )
+    parser.add_argument(
+        "--carrier",
+        choices=[each.value for each in Carrier],
+        help="only promises whose clients connect over it; tcp: also all that have no carrier of their own",
+    )
     parser.add_argument("--reactor", choices=REACTORS, help="what to serve on; default: what twistd chooses")
     asked = parser.parse_args(arguments)
     if asked.reactor:
         use_reactor(asked.reactor)
     subject = Subject.UNGUARDED if asked.without_guard else CONTROLS.get(asked.control, Subject.SERVICE)
-    among = [each for each in PROMISES if subject in each.known or subject is Subject.SERVICE]
+    among = [
+        each
+        for each in PROMISES
+        if (subject in each.known or subject is Subject.SERVICE)
+        and asked.carrier in (None, each.carrier.value)
+    ]
     try:
         chosen = select(asked.names, among)
     except KeyError as unknown:
         control = "" if subject is Subject.SERVICE else f" for {subject.value}"
+        control += f" over {asked.carrier}" if asked.carrier else ""
         parser.error(f"{unknown.args[0]}: no such promise{control}; --list lists them")
     if asked.list:
         for each in chosen:

@@ -42,6 +42,28 @@ from tests.hold.unguarded import GUARDS
 from tests.hold.unix import OLD_KERNEL
 from tests.waiting import until
 
+#: Switches off what it is told, each in a child, so that all is imported once; prints how many there were.
+_SWITCH_OFF = """
+import os, sys, traceback
+from tests.hold.unguarded import switch_off
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            switch_off(name)
+        except BaseException:
+            sys.stderr.write(name + ": " + traceback.format_exc())
+            sys.stderr.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+print(len(sys.argv) - 1)
+"""
+
+
+def _names(listed: str) -> list[str]:
+    """What --list names."""
+    return [line.split()[0] for line in listed.splitlines()]
+
 
 def returning(figures: str, *, stock: str | None = None, xinetd: str | None = None) -> Promise:
     """A promise that is kept at once."""
@@ -369,21 +391,17 @@ class GuardTests(SynchronousTestCase):
 
     def test_guards_are_there(self) -> None:
         """Each can be switched off in the service as it is now, in a process of its own."""
-        switch = "import sys; from tests.hold.unguarded import switch_off; switch_off(sys.argv[1])"
-
-        def problem(name: str) -> str:
-            process = subprocess.run(
-                [sys.executable, "-c", switch, name],
-                cwd=Path(__file__).parents[2],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            return process.stderr
-
         names = sorted({off: name for name, off in GUARDS.items()}.values())  # several promises may share one
-        problems = in_threads(lambda number: problem(names[number]), count=len(names), at_once=4)
-        self.assertEqual({}, {name: said for name, said in zip(names, problems, strict=True) if said})
+        done = subprocess.run(
+            [sys.executable, "-c", _SWITCH_OFF, *names],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+        self.assertEqual((f"{len(names)}\n", ""), (done.stdout, done.stderr))
 
 
 class MainTests(SynchronousTestCase):
@@ -414,6 +432,19 @@ class MainTests(SynchronousTestCase):
             self.assertEqual({each.name for each in PROMISES if subject in each.known}, listed)
             self.assertLessEqual({"T01", "T03", "T05", "T13", "T14", "T20", "T22"}, listed)
             self.assertNotIn("T28", listed)
+
+    def test_carrier(self) -> None:
+        """--carrier leaves out what is promised over others, also of a number."""
+        _, over_all, _ = self.run_main("--list", "T11", "T15")
+        _, plain, _ = self.run_main("--list", "--carrier", "tcp", "T11", "T15")
+        _, other, _ = self.run_main("--list", "--carrier", "unix", "T11")
+
+        self.assertEqual(
+            [each for each in _names(over_all) if not each.endswith(("-tls", "-unix", "-proxy"))],
+            _names(plain),
+        )
+        self.assertEqual([each for each in _names(over_all) if each.endswith("-unix")], _names(other))
+        self.assertEqual(64, self.run_main("--carrier", "unix", "T15")[0])
 
     def test_unknown_promise(self) -> None:
         """A promise that there is not is a usage error of one line."""
