@@ -53,6 +53,8 @@ def read_config(path: str, *, files: bool = True) -> Settings:
     Raises:
         InvalidConfig: The file cannot be read or used; all its mistakes are in the error.
     """
+    if not path:
+        raise InvalidConfig(["the name of the configuration file is empty: give the path of a TOML file"])
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as problem:  # the latter if no file could have such a name
@@ -257,7 +259,7 @@ class _Reader:
             key=table.key,
             cert_dir=table.certdir,
             client_ca=table.client_ca,
-            alpn=tuple(table.alpn),
+            alpn=tuple(table.alpn or ()),
             min_version=table.min_version,
             ciphers=table.ciphers,
         )

@@ -31,6 +31,13 @@ class FileTests(ConfigCase):
             self.assertEqual((f"{path}: {words}".replace("\0", "\\x00"),), problem.mistakes)
             self.assertEqual(ExitCode.CONFIG, problem.exit_code)
 
+    def test_no_name(self) -> None:
+        """An empty name is a variable that was not set, and not the folder that the process is in."""
+        self.assertEqual(
+            ("the name of the configuration file is empty: give the path of a TOML file",),
+            self.assertRaises(InvalidConfig, read_config, "").mistakes,
+        )
+
     def test_not_permitted(self) -> None:
         """A file that this user may not read is named."""
         path = self.file(_GOOD)
@@ -288,6 +295,15 @@ class ServiceTests(ConfigCase):
             files = ["9: certificate file /c.pem: ", "10: key file /k.pem: "]
             found = self.mistakes(text)
             self.assert_beginnings(sorted([first, *files], key=lambda each: int(each.split(":")[0])), found)
+
+    def test_a_comma_with_nothing_beside_it(self) -> None:
+        """No protocol has an empty name."""
+        cert, key = Authority().issue("example.org").write(self.folder)
+        for names in ("echo,", ",echo", "echo,,http/1.1"):
+            self.assertEqual(
+                ["3: alpn '': must be 1 to 255 ASCII characters"],
+                self.mistakes(_GOOD.replace("tcp:7", f"tls:7:cert={cert}:key={key}:alpn={names}")),
+            )
 
     def test_an_endpoint_that_is_wrong_is_one_mistake(self) -> None:
         """What its form would be is not known, and no mistake is made up about it; twice the same is no place taken twice."""
