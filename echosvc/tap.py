@@ -41,7 +41,7 @@ from echosvc.settings.options import (
     service_settings,
 )
 from echosvc.settings.parameters import DEFAULT_PORT, PARAMETERS
-from echosvc.settings.values import number, port, seconds
+from echosvc.settings.values import number, port, seconds, word
 from echosvc.workers.service import open_workers
 
 __all__ = ["DEFAULT_PORT", "Options", "makeService"]
@@ -267,7 +267,7 @@ class Options(usage.Options):
             option, value = f"--{transport}-port", self[f"{transport}-port"]
             if value is None:
                 option, value = "--port", both
-            if value != "off":
+            if word(value, "off") != "off":
                 ports[transport] = (f"{option} {value}", port(option, value, off=option != "--port"))
         return ports
 
@@ -327,6 +327,8 @@ def _exit(problem: EchosvcError) -> NoReturn:
 
 
 def _interface(value: str) -> str:
+    if not value:
+        raise InvalidOption("--interface", value, "is empty: give an address, or leave it out for every one")
     try:
         return check_interface(value)
     except ValueError as problem:

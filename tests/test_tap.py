@@ -349,6 +349,26 @@ class AdmissionTests(ConfigCase, OptionsCase):
             self.assertEqual(f"{option} {value}: {remedy}", self.refuse(option, value))
             self.assertIn(option, self.refuse("--config", "/none", option, value))
 
+    def test_words_in_capitals(self) -> None:
+        """An option's words mean the same in any case, as an endpoint's kind does."""
+        for option, values in {
+            "--tcp-port": ("off", "OFF"),
+            "--idle-timeout": ("off", "Off"),
+            "--lifetime": ("off", "OFF"),
+            "--user-limits": ("off", "OFF"),
+            "--datagram-rate": ("off", "OFF"),
+            "--datagram-burst": ("off", "OFF"),
+            "--datagram-rate-total": ("off", "OFF"),
+            "--log-connections": ("on", "ON"),
+            "--log-format": ("json", "JSON"),
+            "--workers": ("auto", "AUTO"),
+        }.items():
+            small, large = (self.parse(option, value).settings for value in values)
+            self.assertEqual(small, large, option)
+            self.assertNotEqual(
+                self.parse(option, values[0], "--port", "0").settings, self.parse("--port", "0")
+            )
+
     def test_workers(self) -> None:
         """A number, or one for each processor; an option before the file."""
         path = self.file('[service]\nworkers = 3\n[[listener]]\nprotocol = "time"\nendpoint = "udp:37"')
@@ -494,6 +514,9 @@ class RefusalTests(OptionsCase):
         self.assertIn("127.0.0.1 and ::1 are localhost", self.refuse("-i", "localhost"))
         self.assertIn("--interface example.org: must be", self.refuse("-i", "example.org"))
         self.assertIn("fe80::1%eth0", self.refuse("-i", "fe80::1"))
+        self.assertEqual(
+            "--interface : is empty: give an address, or leave it out for every one", self.refuse("-i", "")
+        )
         self.assertEqual("--interface ::1: given twice", self.refuse("-i", "::1", "-i", "::1"))
 
     def test_unknown_options(self) -> None:

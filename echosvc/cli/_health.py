@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ from echosvc.cli._questions import (
     datagram_question,
     stream_question,
 )
-from echosvc.errors import InvalidListener, InvalidOption
+from echosvc.errors import InvalidListener, InvalidOption, UserError
 from echosvc.listeners import Internet, ListenerSettings, UnixSocket
 from echosvc.protocols import find
 from echosvc.tap import Options
@@ -57,6 +58,7 @@ class HealthOptions(Options):
     def parseArgs(self, *args: str) -> None:
         """Take endpoints, each perhaps with the protocol that is spoken there."""
         for each in args:
+            _refuse_host(each)
             named = re.match(r"[A-Za-z0-9_.-]+=", each)
             self.opt_listen(_without_files(each if named else f"echo={each}"))
 
@@ -71,8 +73,28 @@ class HealthOptions(Options):
             raise InvalidOption("--timeout", value, f"must be a number of seconds from 0.01 to {_LONGEST:g}")
         self.timeout = float(value)
         self.verify: str | None = self["verify"]
+        if self.verify == "":
+            raise InvalidOption("--verify", "", "must be the name of a host")
         self.verbose = bool(self["verbose"])
         super().postOptions()
+
+
+def _refuse_host(endpoint: str) -> None:
+    """Refuse ``tls:HOST:PORT``, which is how the other commands are told whom to ask."""
+    found = re.fullmatch(
+        r"(?:[^:=]+=)?(?i:(tcp|udp|tls)):((?:\[.*\]|[^:=]*[^:=0-9][^:=]*):([0-9]+))", endpoint
+    )
+    if found is not None:
+        kind, there, port = found[1].lower(), shlex.quote(found[2]), found[3]
+        elsewhere = {
+            "tls": f"openssl s_client -quiet -connect {there}",
+            "tcp": f"echosvc ping {there}",
+            "udp": f"echosvc ping --udp {there}",
+        }
+        raise UserError(
+            f"{endpoint}: a health check asks this machine, and names no host: {kind}:{port}; "
+            f"`{elsewhere[kind]}` asks another"
+        )
 
 
 def _without_files(listener: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, cast
 
@@ -21,6 +22,13 @@ _EXAMPLES = "write HOST:PORT, [::1]:PORT or udp:HOST:PORT"
 
 #: ``HOST:PORT`` without the kind; what host and port may be is checked afterwards.
 _SHAPE = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):([^:]*)")
+
+#: What the client cannot do, by the kind that an endpoint of the service has, and the command that can.
+#: ``tls:8443`` is a host named tls.
+_ELSEWHERE = (
+    (re.compile(r"(?i:tls|ssl):(.*:.*)", re.DOTALL), "speak TLS yet", "openssl s_client -quiet -connect"),
+    (re.compile(r"(?i:unix):(.*/.*)", re.DOTALL), "connect to UNIX sockets", "nc -N -U"),
+)
 
 
 @attrs.frozen
@@ -56,6 +64,7 @@ class Target:
         Raises:
             InvalidTarget: The text is none of these; the error says what would be.
         """
+        _refuse_what_others_do(text)
         said, colon, rest = text.partition(":")
         if colon and said.lower() in {"tcp", "udp"}:
             kind = cast("Kind", said.lower())
@@ -79,6 +88,7 @@ class Target:
                 say ``tcp:`` where ``--udp`` was given.
         """
         typed = " ".join(arguments)
+        _refuse_what_others_do(":".join(arguments))
         match arguments:
             case [text]:
                 target = cls.parse(text, kind="udp" if udp else "tcp")
@@ -89,6 +99,14 @@ class Target:
         if udp and target.kind == "tcp":
             raise InvalidTarget(typed, "tcp: and --udp contradict each other; leave one out")
         return target
+
+
+def _refuse_what_others_do(typed: str) -> None:
+    for shape, what, command in _ELSEWHERE:
+        if (found := shape.fullmatch(typed)) is not None:
+            raise InvalidTarget(
+                typed, f"the client does not {what}; `{command} {shlex.quote(found[1])}` does"
+            )
 
 
 def _host(typed: str, host: str) -> str:

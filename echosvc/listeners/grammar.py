@@ -164,9 +164,12 @@ class _Parts:
             raise self.error(f"the {what} is missing")
         return self._positional.pop(0)
 
-    def named(self, name: str) -> str | None:
-        """Take a named part; None if there is none."""
-        return self._named.pop(name, None)
+    def named(self, name: str, *, may_be_empty: bool = False) -> str | None:
+        """Take a named part; None if there is none. An empty one is a variable that was not set, and not a wish for the default."""
+        value = self._named.pop(name, None)
+        if value == "" and not may_be_empty:
+            raise self.error(f"{name}= is empty: give it a value, or leave it out{self._bracket_hint()}")
+        return value
 
     def number(self, name: str, low: int, high: int) -> int | None:
         """Take a named part that is a number."""
@@ -175,8 +178,8 @@ class _Parts:
 
     def networks(self, *, may_be_none: bool = False) -> tuple[Network, ...] | None:
         """Take who may send a PROXY header; none is enough where the peer is no address."""
-        value = self.named("proxy")
-        if value == "" and may_be_none:
+        value = self.named("proxy", may_be_empty=may_be_none)
+        if value == "":
             return ()
         try:
             return None if value is None else parse_networks(value.split(","))
@@ -185,8 +188,9 @@ class _Parts:
 
     def interface(self) -> str:
         """Take the address to listen on."""
+        value = self.named("interface")
         try:
-            return check_interface(self.named("interface") or "")
+            return check_interface(value or "")
         except ValueError as problem:
             raise self.error(f"interface: {problem}{self._bracket_hint()}") from None
 
@@ -257,12 +261,13 @@ def _udp(parts: _Parts) -> Endpoint:
 
 def _tls(parts: _Parts) -> Endpoint:
     place = _internet(parts, "tcp")
+    alpn = parts.named("alpn")
     tls = TLSSettings(
         cert=parts.named("cert"),
         key=parts.named("key"),
         cert_dir=parts.named("certdir"),
         client_ca=parts.named("clientCA"),
-        alpn=tuple(filter(None, (parts.named("alpn") or "").split(","))),
+        alpn=() if alpn is None else tuple(alpn.split(",")),
         min_version=_version(parts),
         ciphers=parts.named("ciphers"),
     )
@@ -321,7 +326,7 @@ def _unixgram(parts: _Parts) -> Endpoint:
 
 
 def _systemd(parts: _Parts) -> Endpoint:
-    name, index = parts.named("name") or None, parts.number("index", 0, 9999)
+    name, index = parts.named("name"), parts.number("index", 0, 9999)
     if (name is None) == (index is None):
         raise parts.error("either the name or the index says which socket it is")
     endpoint = Endpoint(place=Inherited(name, index), proxy=parts.networks())

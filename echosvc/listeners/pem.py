@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -123,7 +124,7 @@ class PEM:
             raise MistakeError(
                 self.place,
                 "the key is encrypted, and a service cannot ask for the passphrase; decrypt it: "
-                f"`(umask 077; openssl pkey -in {self.path} -out PLAIN.pem)`",
+                f"`(umask 077; openssl pkey -in {shlex.quote(self.path)} -out PLAIN.pem)`",
             ) from problem
         except Exception as problem:  # see _all
             raise MistakeError(
@@ -152,7 +153,7 @@ class PEM:
 
     def _hint(self, label: str, keys: int) -> str:
         if label == "TRUSTED CERTIFICATE":
-            return f"; `openssl x509 -in {self.path}` writes it as CERTIFICATE"
+            return f"; `openssl x509 -in {shlex.quote(self.path)}` writes it as CERTIFICATE"
         if _is_key(label):
             return "; only the first private key is" if keys else "; keep private keys elsewhere"
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from functools import cached_property
@@ -15,7 +16,7 @@ from echosvc.admission import DoorSettings, GateSettings, Limits, ScreenSettings
 from echosvc.errors import InvalidConfig, InvalidListener
 from echosvc.listeners import Endpoint, ListenerSettings, TLSSettings, check_listeners, parse_endpoint
 from echosvc.listeners.literals import parse_networks
-from echosvc.listeners.settings import Network
+from echosvc.listeners.settings import Inherited, Network
 from echosvc.protocols import WireProtocol, find
 from echosvc.settings.admin import admin_settings
 from echosvc.settings.lines import key_lines
@@ -52,6 +53,8 @@ def read_config(path: str, *, files: bool = True) -> Settings:
     Raises:
         InvalidConfig: The file cannot be read or used; all its mistakes are in the error.
     """
+    if not path:
+        raise InvalidConfig(["the name of the configuration file is empty: give the path of a TOML file"])
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as problem:  # the latter if no file could have such a name
@@ -132,11 +135,14 @@ class _Reader:
             return structure(table, kind, key)
         except Mistakes as problem:
             self._mistakes += problem.found
-            wrong = {each.key[len(key)] for each in problem.found if len(each.key) > len(key)}
-        try:
-            return structure({name: value for name, value in table.items() if name not in wrong}, kind, key)
-        except (Mistakes, AttributeError):
-            return None
+            wrong = [each.key[len(key) :] for each in problem.found]
+        for depth in (
+            None,
+            1,
+        ):  # without the keys that are wrong, or, if that is not enough, without all that they stand in
+            with contextlib.suppress(Mistakes, AttributeError):
+                return structure(_without(table, [each[:depth] for each in wrong]), kind, key)
+        return None
 
     def _mistake(self, key: Key, problem: str) -> None:
         self._mistakes.append(Mistake(key, problem))
@@ -154,7 +160,8 @@ class _Reader:
                 endpoint = parse_endpoint(text)
             except ValueError as problem:
                 self._mistake(place, str(problem))
-                continue
+                # Like an inherited socket, it may be of any form: all else that its table says is still checked.
+                endpoint = Endpoint(place=Inherited(name=f"{place}"))
             found.append(
                 ListenerSettings(
                     protocol=table.protocol,
@@ -242,14 +249,17 @@ class _Reader:
         if endpoint.tls is not None:
             self._mistake(key, "the endpoint says tls: already; say it in one of the two places")
         if (table.cert is None) != (table.key is None) or not (table.cert or table.certdir):
-            self._mistake(key, "cert and key go together, or certdir names a folder")
+            if not any(
+                each.key[: len(key)] == key for each in self._mistakes
+            ):  # else they may be there, and wrong
+                self._mistake(key, "cert and key go together, or certdir names a folder")
             return None
         return TLSSettings(
             cert=table.cert,
             key=table.key,
             cert_dir=table.certdir,
             client_ca=table.client_ca,
-            alpn=tuple(table.alpn),
+            alpn=tuple(table.alpn or ()),
             min_version=table.min_version,
             ciphers=table.ciphers,
         )
@@ -277,6 +287,18 @@ class _Reader:
         while key and key not in self._lines:
             key = key[:-1]
         return self._lines.get(key, 0)
+
+
+def _without(table: dict[str, Any], wrong: list[Key]) -> dict[str, Any]:
+    """Copy a table without some keys of it, and of the tables in it. Of a list all is left out."""
+    kept = {}
+    for name, value in table.items():
+        inside = [each[1:] for each in wrong if each[:1] == (name,)]
+        if not inside:
+            kept[name] = value
+        elif isinstance(value, dict) and all(inside):
+            kept[name] = _without(value, inside)
+    return kept
 
 
 def _limits(table: Any) -> Limits:

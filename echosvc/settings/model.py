@@ -83,6 +83,14 @@ def _not_empty(_: Any, attribute: Any, value: Any) -> None:
         raise ValueError(f"{attribute.name} is empty: there must be one at least")
 
 
+def _said(_: Any, attribute: Any, value: Any) -> None:
+    if not value:
+        raise ValueError(f"{attribute.name} is empty: give it a value, or leave it out")
+
+
+_text = optional(_said)
+
+
 def _seconds(_: Any, attribute: Any, value: float) -> None:
     if not 0 < value < 1e9:  # thirty years; no infinity, no NaN
         raise ValueError(f"{attribute.name} {value}: must be a number of seconds above 0")
@@ -220,13 +228,13 @@ class Defaults:
 class TLSTable:
     """The table ``[listener.tls]``; see `echosvc.listeners.TLSSettings`."""
 
-    cert: str | None = None
-    key: str | None = None
-    certdir: str | None = None
-    client_ca: str | None = None
-    alpn: Strings = Strings(())
+    cert: str | None = attrs.field(default=None, validator=_text)
+    key: str | None = attrs.field(default=None, validator=_text)
+    certdir: str | None = attrs.field(default=None, validator=_text)
+    client_ca: str | None = attrs.field(default=None, validator=_text)
+    alpn: Strings | None = attrs.field(default=None, validator=_text)
     min_version: TLSVersion = "1.2"
-    ciphers: str | None = None
+    ciphers: str | None = attrs.field(default=None, validator=_text)
 
 
 @attrs.frozen(kw_only=True)

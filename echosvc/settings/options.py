@@ -10,7 +10,7 @@ import attrs
 from echosvc.admission import DoorSettings, GateSettings, ScreenSettings
 from echosvc.errors import InvalidOption
 from echosvc.settings.model import MOST_WORKERS
-from echosvc.settings.values import number, on_or_off, rate, seconds_or_none, seconds_or_off, share
+from echosvc.settings.values import number, on_or_off, rate, seconds_or_none, seconds_or_off, share, word
 
 __all__ = [
     "DOOR_OPTIONS",
@@ -88,16 +88,15 @@ def service_settings(given: Mapping[str, str]) -> dict[str, Any]:
     if "grace" in given:
         said["grace"] = seconds_or_none("--grace", given["grace"])
     if (workers := given.get("workers")) is not None:
-        said["workers"] = (
-            workers if workers == "auto" else number("--workers", workers, 0, MOST_WORKERS, ", or auto")
-        )
+        is_auto = word(workers, "auto") == "auto"
+        said["workers"] = "auto" if is_auto else number("--workers", workers, 0, MOST_WORKERS, ", or auto")
     if (log_format := given.get("log-format")) is not None:
-        if log_format not in ("text", "json"):
+        said["log_format"] = word(log_format, "text", "json")
+        if said["log_format"] not in ("text", "json"):
             raise InvalidOption("--log-format", log_format, "must be text or json")
-        said["log_format"] = log_format
     if (connections := given.get("log-connections")) is not None:
         try:
-            said["log_connections"] = share(connections)
+            said["log_connections"] = share(word(connections, "on", "off"))
         except ValueError as problem:
             raise InvalidOption("--log-connections", connections, str(problem)) from None
     return said
@@ -118,10 +117,9 @@ def screen_settings(given: Mapping[str, str]) -> ScreenSettings:
         ("datagram-burst", "burst", 1_000_000),
         ("datagram-rate-total", "total", 10_000_000),
     ):
-        if name in given and given[name] != "off":
-            said[attribute] = float(number(f"--{name}", given[name], 0, most, ", or off"))
-        elif name in given:
-            said[attribute] = 0.0
+        if name in given:
+            is_off = word(given[name], "off") == "off"
+            said[attribute] = 0.0 if is_off else float(number(f"--{name}", given[name], 0, most, ", or off"))
     if "low-ports" in given:
         said["low_ports"] = tuple(_low_port(each) for each in given["low-ports"].split(","))
     return ScreenSettings(**said)

@@ -16,6 +16,7 @@ __all__ = [
     "seconds_or_off",
     "share",
     "share_text",
+    "word",
 ]
 
 
@@ -37,15 +38,23 @@ def number(option: str, value: str, low: int, high: int, also: str = "") -> int:
     raise InvalidOption(option, value, f"must be a number from {low} to {high}{also}")
 
 
+def word(value: str, *words: str) -> str:
+    """Return the word that an option's value is, in any case; a value that is none of them as it is.
+
+    A configuration file is as exact about words as TOML is about its own (``true``).
+    """
+    return value.lower() if value.lower() in words else value
+
+
 def on_or_off(option: str, value: str) -> bool:
     """Read whether something is wanted.
 
     Raises:
         InvalidOption: It is neither ``on`` nor ``off``.
     """
-    if value not in ("on", "off"):
+    if (said := word(value, "on", "off")) not in ("on", "off"):
         raise InvalidOption(option, value, "must be on or off")
-    return value == "on"
+    return said == "on"
 
 
 def port(option: str, value: str, *, off: bool = False) -> int:
@@ -81,7 +90,7 @@ def seconds_or_off(option: str, value: str) -> float:
     Raises:
         InvalidOption: It is none, or less than a second.
     """
-    if value == "off":
+    if word(value, "off") == "off":
         return 0.0
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and not 0 < float(value) < 1:
         return float(value)

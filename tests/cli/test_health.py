@@ -169,9 +169,25 @@ class OptionTests(SynchronousTestCase):
         for value in ("x", "0", "0.001", "3601", "-1", "1e3", ""):
             with self.assertRaisesRegex(InvalidOption, "^--timeout .*must be a number of seconds"):
                 self.understood("--timeout", value)
+        with self.assertRaisesRegex(InvalidOption, "^--verify : must be the name of a host"):
+            self.understood("--verify=")
         for wrong in ("--nonsense", "ecko", "--port=x"):
             with self.assertRaises(UserError):
                 self.understood(wrong)
+
+    def test_a_host(self) -> None:
+        """Is what the other commands are told; it is said how this machine is asked, and which command asks another."""
+        for endpoint, here, elsewhere in (
+            ("tls:localhost:8443", "tls:8443", "openssl s_client -quiet -connect localhost:8443"),
+            ("echo=TLS:[::1]:8443", "tls:8443", "openssl s_client -quiet -connect '[::1]:8443'"),
+            ("time=tcp:192.0.2.1:37", "tcp:37", "echosvc ping 192.0.2.1:37"),
+            ("udp:host:7", "udp:7", "echosvc ping --udp host:7"),
+        ):
+            problem = self.assertRaises(UserError, self.understood, endpoint)
+            self.assertEqual(
+                f"{endpoint}: a health check asks this machine, and names no host: {here}; `{elsewhere}` asks another",
+                str(problem),
+            )
 
 
 class CommandTests(CommandCase):

@@ -87,6 +87,27 @@ class RefusedTests(SynchronousTestCase):
         self.assert_refused("::1:8080", "needs brackets")
         self.assert_refused("udp:2001:db8::1:8080", "needs brackets")
 
+    def test_what_the_client_cannot_do(self) -> None:
+        """It is said what it cannot do, and a command that can; what was typed is quoted for the shell."""
+        for arguments, remedy in (
+            (["tls:localhost:8443"], "speak TLS yet; `openssl s_client -quiet -connect localhost:8443` does"),
+            (["TLS:[::1]:8443"], "speak TLS yet; `openssl s_client -quiet -connect '[::1]:8443'` does"),
+            (
+                ["tls:localhost", "8443"],
+                "speak TLS yet; `openssl s_client -quiet -connect localhost:8443` does",
+            ),
+            (["ssl:a;b:1"], "speak TLS yet; `openssl s_client -quiet -connect 'a;b:1'` does"),
+            (["unix:/run/an echo.sock"], "connect to UNIX sockets; `nc -N -U '/run/an echo.sock'` does"),
+        ):
+            for udp in (False, True):
+                error = self.assertRaises(InvalidTarget, Target.from_arguments, arguments, udp=udp)
+                self.assertEqual(f"target {':'.join(arguments)!r}: the client does not {remedy}", str(error))
+
+    def test_a_host_named_as_a_kind(self) -> None:
+        """With a port alone behind it, it is a host."""
+        self.assertEqual(Target("tcp", "tls", 8443), Target.parse("tls:8443"))
+        self.assertEqual(Target("tcp", "unix", 7), Target.parse("unix:7"))
+
     def test_not_an_address(self) -> None:
         """What stands in brackets must be an IPv6 address."""
         self.assert_refused("[localhost]:8080", "is not an IPv6 address")

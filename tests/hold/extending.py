@@ -29,6 +29,8 @@ def extending(run: Run) -> str:
     """Every file is written and every command typed, services and the installation included."""
     if not _has_netcat():
         raise Skipped("no nc that knows -N (Debian: netcat-openbsd)")
+    if shutil.which("openssl") is None:
+        raise Skipped("no openssl")
     reader = _Reader(run)
     files = 0
     for block in blocks(PAGE.read_text(encoding="utf-8")):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -61,7 +63,40 @@ def examples(run: Run) -> str:
         check=False,
     )
     kept(checked.returncode == 0, f"the file in it is refused: {checked.stderr}")
-    return f"the library got {answered.stdout.split()}, shout.py answered {heard!r}"
+    return f"the library got {answered.stdout.split()}, shout.py answered {heard!r}, {_over_tls(run, text)}"
+
+
+def _over_tls(run: Run, text: str) -> str:
+    """Make the certificate, serve with it, and have `openssl` trust it and echo a line."""
+    if shutil.which("openssl") is None:
+        return "no openssl here"
+    make, serve, ask = re.findall(
+        r"^    ((?:openssl req|twistd -n echosvc -l echo=tls|openssl s_client).*)$", text, re.MULTILINE
+    )
+    directory = run.directory / "tls"
+    directory.mkdir()
+    made = subprocess.run(
+        shlex.split(make), cwd=directory, capture_output=True, text=True, timeout=20, check=False
+    )
+    kept(made.returncode == 0, f"no certificate was made: {made.stderr}")
+    server = Server([*twistd(), "-n", "--pidfile=", *shlex.split(serve.replace("8443", "0"))[2:]], directory)
+    run.using(contextlib.closing(server))
+    client = subprocess.Popen(
+        shlex.split(ask.replace("8443", str(_port(server)))),
+        cwd=directory,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    run.using(client)
+    run.using(contextlib.ExitStack()).callback(client.kill)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write(b"hello\n")
+    client.stdin.flush()
+    heard = client.stdout.readline()  # the promise has a deadline
+    kept(heard == b"hello\n", f"openssl s_client was answered {heard!r}")
+    return f"openssl s_client {heard!r}"
 
 
 def _port(server: Server) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import ssl
 import time
 from datetime import timedelta
@@ -113,10 +114,11 @@ class MistakeTests(CertificateCase):
 
     def test_an_encrypted_key(self) -> None:
         """Nobody is there to be asked; it is said how to decrypt it."""
-        path = self.write("secret.key", self.issued.encrypted_key)
+        for name in ("secret.key", "a secret; of 'mine'.key"):
+            path = self.write(name, self.issued.encrypted_key)
 
-        self.assertIn(f"key file {path}: the key is encrypted", self.problem(key=path))
-        self.assertIn(f"openssl pkey -in {path} -out", self.problem(key=path))
+            self.assertIn(f"key file {path}: the key is encrypted", self.problem(key=path))
+            self.assertIn(f"openssl pkey -in {shlex.quote(path)} -out", self.problem(key=path))
 
     def test_a_key_that_does_not_belong(self) -> None:
         """Both files are named."""

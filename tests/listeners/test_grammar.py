@@ -33,7 +33,7 @@ class MeaningTests(SynchronousTestCase):
     def test_tcp(self) -> None:
         """A port, on every address unless one is named."""
         self.means("tcp:8080", Endpoint(place=Internet("tcp", 8080)))
-        self.means("tcp:0:interface=", Endpoint(place=Internet("tcp", 0)))
+        self.means("tcp:0", Endpoint(place=Internet("tcp", 0)))
         self.means(
             "tcp:65535:interface=127.0.0.1:backlog=65535:proxy=10.0.0.0/8,192.0.2.1",
             Endpoint(
@@ -82,7 +82,7 @@ class MeaningTests(SynchronousTestCase):
             Endpoint(place=Internet("tcp", 443), tls=TLSSettings(cert="full.pem", key="key.pem")),
         )
         self.means(
-            "tls:443:certdir=/etc/certs:clientCA=ca.pem:alpn=echo,,http/1.1:interface=[::1]:backlog=9:proxy=[fd00::/8]",
+            "tls:443:certdir=/etc/certs:clientCA=ca.pem:alpn=echo,http/1.1:interface=[::1]:backlog=9:proxy=[fd00::/8]",
             Endpoint(
                 place=Internet("tcp", 443, "::1"),
                 tls=TLSSettings(cert_dir="/etc/certs", client_ca="ca.pem", alpn=("echo", "http/1.1")),
@@ -282,7 +282,7 @@ class RefusalTests(SynchronousTestCase):
                 f"proxy '{value}': {why}; give networks such as 10.0.0.0/8,fd00::/8; it is tcp:",
             )
         for endpoint in ("tcp:1", "tls:1:certdir=x", "systemd:index=0"):
-            self.says(f"{endpoint}:proxy=", "proxy '': ", "give networks")
+            self.says(f"{endpoint}:proxy=", "proxy= is empty: give it a value")
 
     def test_no_such_mode(self) -> None:
         """Three octal digits: who may connect, and nothing that means something else."""
@@ -316,14 +316,33 @@ class RefusalTests(SynchronousTestCase):
             ":key=b",
             ":certdir=d:cert=a",
             ":certdir=d:key=b",
-            ":cert=:key=",
-            ":certdir=",
         ):
             self.says(f"tls:1{rest}", "cert= and key= go together, or certdir= names a folder; it is tls:")
 
+    def test_a_part_that_is_empty(self) -> None:
+        """A variable that a script has not set is no wish for the default: every address, any client, other files."""
+        for endpoint, name in (
+            ("tcp:1:interface=", "interface"),
+            ("udp:1:interface=", "interface"),
+            ("tcp:1:proxy=", "proxy"),
+            ("unix:/x:mode=", "mode"),
+            ("unix:/x:lockfile=", "lockfile"),
+            ("unix:@x:mode=", "mode"),
+            ("systemd:name=", "name"),
+            ("haproxy:tcp:1:backlog=", "backlog"),
+            *(
+                (f"tls:1:cert=a:key=b:{name}=", name)
+                for name in ("certdir", "clientCA", "alpn", "min-version", "ciphers")
+            ),
+            ("tls:1:cert=:key=b", "cert"),
+            ("tls:1:cert=a:key=", "key"),
+        ):
+            self.says(endpoint, f"{name}= is empty: give it a value, or leave it out; it is ")
+        self.says("tcp:1:x=", "x= is not known here; it is tcp:")
+
     def test_which_inherited_socket(self) -> None:
         """Its name or its number: not both, not neither."""
-        for rest in ("proxy=10.0.0.0/8", "name=a:index=0", "name="):
+        for rest in ("proxy=10.0.0.0/8", "name=a:index=0"):
             self.says(
                 f"systemd:{rest}", "either the name or the index says which socket it is; it is systemd:"
             )

@@ -31,6 +31,13 @@ class FileTests(ConfigCase):
             self.assertEqual((f"{path}: {words}".replace("\0", "\\x00"),), problem.mistakes)
             self.assertEqual(ExitCode.CONFIG, problem.exit_code)
 
+    def test_no_name(self) -> None:
+        """An empty name is a variable that was not set, and not the folder that the process is in."""
+        self.assertEqual(
+            ("the name of the configuration file is empty: give the path of a TOML file",),
+            self.assertRaises(InvalidConfig, read_config, "").mistakes,
+        )
+
     def test_not_permitted(self) -> None:
         """A file that this user may not read is named."""
         path = self.file(_GOOD)
@@ -138,7 +145,7 @@ class LineTests(ConfigCase):
             (f"{_GOOD}tls = {{ key = 'a' }}", "4: cert and key go together, or certdir names a folder"),
             (f"{_GOOD}tls = {{}}", "4: cert and key go together, or certdir names a folder"),
             (
-                f"{_GOOD}tls = {{ certdir = 'd', min-version = 1.3 }}",
+                f"{_GOOD}tls = {{ min-version = 1.3 }}",
                 "4: min-version must be '1.2' or '1.3', not 1.3",
             ),
             (f"{_GOOD}options.shout = 3", "4: echo has no options"),
@@ -271,6 +278,40 @@ class ServiceTests(ConfigCase):
                 'cert = "/c.pem"\nkey = "/k.pem"\ncertdir = "/d"\nclient-ca = "/a.pem"\nciphers = "x"\n'
             ),
         )
+
+    def test_files_that_are_missing_are_told_with_all_else(self) -> None:
+        """A mistake in another table, in another key of the same one or in its endpoint hides none of them."""
+        tls = '[listener.tls]\ncert = "/c.pem"\nkey = "/k.pem"'
+        for text, first in (
+            (
+                f"{_GOOD}backlogg = 3\n[[listener]]\n{_UDP.replace('udp:7', 'tcp:8')[:-1]}\n{tls}",
+                "4: unknown key backlogg",
+            ),
+            (f"{_GOOD}backlogg = 3\n\n\n\n{tls}", "4: unknown key backlogg"),
+            (f"{_GOOD}\n\n\n\n{tls}\nmin-version = '1.1'", "11: min-version must be '1.2' or '1.3'"),
+            (f"{_GOOD}\n\n\n\n{tls}\ncypher = 'x'", "11: unknown key cypher"),
+            (f"{_GOOD}\n\n\n\n{tls}".replace("tcp:7", "tcp:70000"), "3: port 70000"),
+        ):
+            files = ["9: certificate file /c.pem: ", "10: key file /k.pem: "]
+            found = self.mistakes(text)
+            self.assert_beginnings(sorted([first, *files], key=lambda each: int(each.split(":")[0])), found)
+
+    def test_a_comma_with_nothing_beside_it(self) -> None:
+        """No protocol has an empty name."""
+        cert, key = Authority().issue("example.org").write(self.folder)
+        for names in ("echo,", ",echo", "echo,,http/1.1"):
+            self.assertEqual(
+                ["3: alpn '': must be 1 to 255 ASCII characters"],
+                self.mistakes(_GOOD.replace("tcp:7", f"tls:7:cert={cert}:key={key}:alpn={names}")),
+            )
+
+    def test_an_endpoint_that_is_wrong_is_one_mistake(self) -> None:
+        """What its form would be is not known, and no mistake is made up about it; twice the same is no place taken twice."""
+        cert, key = Authority().issue("example.org").write(self.folder)
+        table = f'\nproxy = "10.0.0.0/8"\ntls = {{ cert = "{cert}", key = "{key}" }}\n'
+        for text in ("udp:x", "tcp:x", "tls:x", "unix:"):
+            listener = f'[[listener]]\nprotocol = "echo"\nendpoint = "{text}"{table}'
+            self.assertEqual([3, 8], [int(each.split(":")[0]) for each in self.mistakes(listener * 2)], text)
 
     def test_proxies_that_are_nobody(self) -> None:
         """A list of no networks is a mistake for a port; one with a mistake in it is said once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from echosvc.settings.model import Defaults, ListenerTable
+from echosvc.settings.model import Defaults, ListenerTable, TLSTable
 from echosvc.settings.structure import structure
 from tests.settings.cases import StructureCase
 
@@ -54,6 +54,19 @@ class TableTests(StructureCase):
             {"endpoint": "endpoint is empty: there must be one at least"},
             self.mistakes({"protocol": "echo", "endpoint": []}, ListenerTable),
         )
+
+    def test_what_is_said_and_empty(self) -> None:
+        """Is no wish for the default. Where a list of none means something, it is let in."""
+        for key, empty in (
+            *((key, "") for key in ("cert", "key", "certdir", "client-ca", "ciphers")),
+            ("alpn", []),
+        ):
+            self.assertEqual(
+                {key: f"{key} is empty: give it a value, or leave it out"},
+                self.mistakes({key: empty}, TLSTable),
+            )
+        for key in ("allow", "deny", "low-ports", "proxy"):
+            structure({"protocol": "echo", "endpoint": "tcp:1", key: []}, ListenerTable)
 
     def test_one_string_or_several(self) -> None:
         """Where there is often one, it need not be a list."""
