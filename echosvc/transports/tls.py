@@ -45,6 +45,7 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from echosvc.transports.client_hello import RECORDS, ClientHello
+from echosvc.transports.ends import FAILED as PROTOCOL_FAILED
 from echosvc.transports.tls_handshake import FAILED, TOO_LONG, Handshake, HandshakeSettings, Refusal
 from echosvc.transports.tls_session import RECORD, Records, Session
 from echosvc.transports.trim import Trimmer
@@ -217,11 +218,13 @@ class TLSProtocol(ProtocolWrapper):
         self._held = []
         try:
             self._work()
+            self._flush()
         except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
             log.err()
+            self._reason = Failure()
+            self.transport.why = PROTOCOL_FAILED
             self.abortConnection()
         finally:
-            self._flush()
             self._held = None
 
     def _work(self) -> None:

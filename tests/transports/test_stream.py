@@ -229,6 +229,7 @@ class PortTests(StreamCase):
             with contextlib.suppress(ConnectionResetError):
                 self.assertEqual(first.recv(1), b"")
             self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+            self.assertEqual(port.ended, {"failed": 1} if where == "connectionMade" else {})
             broken.restore()
             self.drop(self.connect(port)[1])
 

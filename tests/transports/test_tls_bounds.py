@@ -225,16 +225,41 @@ class WorkTests(TLSCase):
         self.assertEqual(len(self.wire.take()), answered)
 
     def test_a_protocol_that_raises_in_its_turn_ends_its_connection(self) -> None:
-        """It is logged, and no other's turn is missed."""
+        """It is logged and counted as what a protocol raises at once, and the protocol is told of it."""
         protocol = self.connect_plain()
         for _ in range(20):
             self.client.write(b"x")
         self.server.dataReceived(self.client.give())
         protocol.on_data = lambda _: 1 / 0
         self.reactor_turn()
+        self.assertTrue(self.wire.aborted)
+        self.server.connectionLost(Failure(ConnectionAborted()))
 
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertTrue(self.wire.aborted)
+        self.assertEqual((self.wire.why, protocol.events[-1]), ("failed", ZeroDivisionError))
+
+    def test_a_producer_that_raises_in_a_turn_stops_no_other_turn(self) -> None:
+        """It raises when what was kept is sent, after the protocol has returned."""
+
+        class Raising(Wire):
+            def write(self, data: bytes) -> None:
+                raise ZeroDivisionError
+
+        protocol = self.connect_plain()
+        for _ in range(20):
+            self.client.write(b"x")
+        self.server.dataReceived(self.client.give())
+        protocol.on_data = lambda _: protocol.transport.write(b"y")
+        self.wire.__class__ = Raising
+        self.now += 1
+        others: list[str] = []
+        self.factory.turns.later(lambda: others.append("served"))
+        self.reactor_turn()
+        self.reactor_turn()
+
+        self.assertEqual(others, ["served"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((self.wire.why, self.wire.aborted), ("failed", True))
 
     def test_a_connection_that_ends_has_no_more_turns(self) -> None:
         """What it sent is forgotten."""
