@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import INegotiated
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from echosvc.protocols import EchoFactory
@@ -223,6 +224,24 @@ class WorkTests(TLSCase):
         self.assertTrue(0 < answered < 10 * 27, answered)
         self.reactor_turn()
         self.assertEqual(len(self.wire.take()), answered)
+
+    def test_listeners_share_the_turns_of_their_reactor(self) -> None:
+        """Two that are kept busy take no more of it than one; and memory that connections of both left is counted together."""
+        factories = [
+            TLSFactory(
+                PlainFactory(),
+                HandshakeSettings(context=lambda: self.context),
+                clock,
+                refused=self.refused,
+            )
+            for clock in (self.clock, self.clock, Clock())
+        ]
+        first, second, other = factories
+
+        self.assertIs(first.turns, second.turns)
+        self.assertIs(first.trimmer, second.trimmer)
+        self.assertIsNot(first.turns, other.turns)
+        self.assertIsNot(first.trimmer, other.trimmer)
 
     def test_a_protocol_that_raises_in_its_turn_ends_its_connection(self) -> None:
         """It is logged and counted as what a protocol raises at once, and the protocol is told of it."""
