@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from echosvc.protocols import EchoFactory
-from echosvc.transports.handshakes import Handshakes
+from echosvc.transports.handshakes import FLIGHT, Handshakes
 from echosvc.transports.tls import TLSFactory
-from echosvc.transports.tls_handshake import FLIGHT, HandshakeSettings
+from echosvc.transports.tls_handshake import HandshakeSettings
 from echosvc.transports.tls_session import _IN, _OUT, Session
 from echosvc.transports.turns import TURN, Turns
 from tests.certificates import Authority
