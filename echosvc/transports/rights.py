@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from echosvc.transports.accepting import NO_LINGER
 from echosvc.transports.linux import SO_PASSRIGHTS, Control
 
 __all__ = [
@@ -60,8 +61,6 @@ GRACE = 0.05
 
 #: Messages that are read from a socket before it is closed: more than any buffer holds.
 _MOST_MESSAGES = 65_536
-
-_NO_LINGER = struct.pack("@ii", 0, 0)
 
 
 def refuse_descriptors(sock: socket.socket) -> bool:
@@ -229,7 +228,7 @@ def _dismantle(descriptor: int) -> None:
         return
     with sock, contextlib.suppress(OSError):  # until nothing is left
         if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             return
         sock.setblocking(False)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -26,7 +26,7 @@ from echosvc.transports.accepting import (
     have_reset,
     is_of_one_connection,
     reason,
-    set_options,
+    set_stream_options,
     turn_out,
 )
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
@@ -192,7 +192,7 @@ class StreamTransport(PatientConnection, tcp.Server):
         if isinstance(server, StreamPort):
             self.stall_timeout, self.aborts, self.accepted_by = server.stall_timeout, server.aborts, server
         else:
-            set_options(sock)
+            set_stream_options(sock)
             self._shouldShutdown = True  # made elsewhere, where a copy may be open
         self._be_direct()
 
@@ -285,7 +285,7 @@ class StreamPort(tcp.Port):
         self.startReading()
 
     def _prepare(self, sock: socket.socket) -> None:
-        set_options(sock)
+        set_stream_options(sock)
 
     def doRead(self) -> None:
         """Accept whoever waits, as many as came last time and some more, as Twisted's own port does."""
