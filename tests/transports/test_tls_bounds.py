@@ -356,6 +356,54 @@ class SharedBuffersTests(TLSCase):
         self.assertEqual(self.client.heard, b"second for the second" * 2)
         self.assertEqual((first_client.error, self.client.error), (None, None))
 
+    def test_new_keys_in_two_reads_while_much_is_written(self) -> None:
+        """Wherever the record that asks for them is cut: what is written before, between and behind its halves arrives, and so does input.
+
+        Between the halves another connection is served, and new keys are asked for there in two halves, too.
+        """
+        ends = []
+        for name in ("first", "second"):
+            folder = Path(self.folder) / name
+            folder.mkdir()
+            self.wire, context = Wire(), client_context(self.authority, ssl.TLSVersion.TLSv1_3)
+            hostile, factory = KeyUpdater(context, str(folder)), PlainFactory()
+            self.serve(factory)
+            self.client = Client(context)
+            self.client.take()
+            self.turn()
+            ends.append((hostile, self.client, self.server, self.wire, factory.built[0]))
+        written: list[list[bytes]] = [[], []]
+        sent = [0, 0]
+
+        def write(which: int, size: int) -> None:
+            data = bytes([len(written[which]) % 256]) * size
+            written[which].append(data)
+            ends[which][4].transport.write(data)
+
+        length = 5 + 5 + 1 + 16  # header, message, type, tag
+        for cut in range(1, length):
+            records = [hostile.ask() for hostile, *_ in ends]
+            self.assertEqual({length}, set(map(len, records)))
+            for half in (slice(cut), slice(cut, None)):
+                for which, (_, _, server, _, _) in enumerate(ends):
+                    write(which, 70_000)
+                    server.dataReceived(records[which][half])
+                    self.assertEqual((_IN.pending, _OUT.pending), (0, 0))
+                    write(which, 1)
+            for which, (hostile, client, server, wire, _) in enumerate(ends):
+                server.dataReceived(hostile.say(bytes([cut])))
+                records_out = wire.take()
+                sent[which] += len(records_out)
+                client.take(records_out)
+
+        for which, (_, client, _, wire, protocol) in enumerate(ends):
+            self.assertEqual((client.error, client.heard == b"".join(written[which])), (None, True))
+            self.assertEqual(protocol.events[2:], [bytes([cut]) for cut in range(1, length)])
+            self.assertEqual((wire.aborted, wire.disconnecting), (False, False))
+            # Each was answered, by a record like it; in 70 000 bytes are five records.
+            data = sum(map(len, written[which])) + 2 * (length - 1) * 6 * (5 + 1 + 16)
+            self.assertEqual(sent[which], data + (length - 1) * length)
+
     def test_nothing_is_left_in_them(self) -> None:
         """Not of a handshake that failed, of a damaged record, of a part of one, or of a write after an end."""
         for last in (b"\x17\x03\x03\x00\x20" + bytes(32), b"\x17\x03\x03\x00\x20" + bytes(5), b"garbage" * 9):
