@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest import skipUnless
 
 from twisted.trial.unittest import SkipTest
 from twisted.trial.util import suppress
+
+from echosvc.transports.accepting import SPARE, SpareDescriptor
 
 __all__ = [
     "FAMILIES",
@@ -18,6 +24,7 @@ __all__ = [
     "UNMEASURED",
     "family_of",
     "needs_ipv6",
+    "no_descriptor",
 ]
 
 
@@ -66,3 +73,20 @@ needs_ipv6 = skipUnless(HAS_IPV6, "this machine has no IPv6")
 
 #: The environment of a child that becomes another user: coverage would have it write its data where that user may not.
 UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
+@contextmanager
+def no_descriptor(spare: SpareDescriptor = SPARE, *, left: int = 0) -> Iterator[None]:
+    """Leave this process no descriptor, or so many, beside the spare one that it may have."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # what other tests have left is not to go in the middle of this one
+    if spare.give_up():
+        spare.keep()  # with a number below the limit
+    free = [os.dup(0) for _ in range(left + 1)]
+    for each in free:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -21,9 +21,10 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from echosvc.transports import display
+from echosvc.transports.accepting import NO_LINGER
 from echosvc.transports.linux import LINUX, SOL_UDP, UDP_GRO, UDP_SEGMENT
 
-__all__ = ["set_connection_options", "set_options", "unsuitable"]
+__all__ = ["set_adopted_options", "set_connection_options", "unsuitable"]
 
 _Option: TypeAlias = tuple[int, int]
 """Level and number."""
@@ -71,10 +72,8 @@ _ANCILLARY_IPV6 = _numbers(socket.IPPROTO_IPV6, 2, 3, 4, 5, 8, 11, 51, 53, 56, 5
 #: UDP_SEGMENT cuts it into several, UDP_GRO joins several datagrams into one, UDP_ENCAP takes those that look like ESP away.
 _DATAGRAM = _numbers(socket.SOL_SOCKET, 6, 41) + _numbers(SOL_UDP, 1, UDP_SEGMENT, UDP_GRO, 100)
 
-_NO_LINGER = bytes(8)
 
-
-def set_options(sock: socket.socket) -> None:
+def set_adopted_options(sock: socket.socket) -> None:
     """Give an adopted socket the options that a socket of our own has, and leave it all others.
 
     Args:
@@ -102,7 +101,7 @@ def set_connection_options(sock: socket.socket) -> None:
         sock: A connection that an adopted listener has accepted, or the listener, from which later ones have theirs.
     """
     with contextlib.suppress(OSError):  # the connection is gone, or it is MPTCP and does not know of it
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
     _clear(sock, _CONNECTION + _ERROR_QUEUE[sock.family])
 

@@ -11,7 +11,7 @@ import socket
 import sys
 
 from echosvc.errors import ListenError
-from echosvc.listeners.adopted import set_options, unsuitable
+from echosvc.listeners.adopted import set_adopted_options, unsuitable
 from echosvc.listeners.settings import Inherited
 
 __all__ = ["adopt", "remember"]
@@ -124,7 +124,7 @@ def _adopt(descriptor: int, origin: str, which: str) -> socket.socket:
     if problem_text is not None:
         sock.close()
         raise ListenError(origin, which, problem_text)
-    set_options(sock)
+    set_adopted_options(sock)
     return sock
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +17,9 @@ from twisted.logger import Logger
 
 from echosvc.observe.flood import PASSED
 from echosvc.transports import display
-from echosvc.transports.linux import round_trip
+from echosvc.transports.linux import CREDENTIALS, round_trip
 
 __all__ = ["ConnectionLog"]
-
-#: struct ucred (unix(7)): process, user and group of the peer when it connected.
-_CREDENTIALS = struct.Struct("@3i")
 
 
 class ConnectionLog:
@@ -97,8 +93,8 @@ def _peer(connection: Any) -> str:
     if peer.name:
         return peer.name.decode(errors="backslashreplace")
     try:
-        found = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        found = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     except (AttributeError, OSError):  # the former where the system does not tell
         return "UNIX"
-    process, user, _ = _CREDENTIALS.unpack(found)
+    process, user, _ = CREDENTIALS.unpack(found)
     return f"process {process} of user {user}"

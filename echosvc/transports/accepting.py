@@ -22,13 +22,14 @@ import struct
 from echosvc.transports.linux import LINUX
 
 __all__ = [
+    "NO_LINGER",
     "REST",
     "SPARE",
     "SpareDescriptor",
     "have_reset",
     "is_of_one_connection",
     "reason",
-    "set_options",
+    "set_stream_options",
     "turn_out",
 ]
 
@@ -39,8 +40,8 @@ UNSENT = 128 * 1024
 #: Seconds for which a port accepts nobody when the system cannot.
 REST = 0.1
 
-#: Closing resets, and leaves nothing behind (socket(7), SO_LINGER).
-_RESET = struct.pack("@ii", 1, 0)
+#: SO_LINGER (socket(7)): closing waits for nothing and goes on in the background; or it resets, and leaves nothing behind.
+NO_LINGER, _RESET = struct.pack("@ii", 0, 0), struct.pack("@ii", 1, 0)
 
 #: Errors of the connection that was accepted, which accept(2) tells for it; and EPERM, by which a packet filter forbids it.
 _OF_ONE_CONNECTION = frozenset(
@@ -64,7 +65,7 @@ _OF_ONE_CONNECTION = frozenset(
 )
 
 
-def set_options(sock: socket.socket) -> None:
+def set_stream_options(sock: socket.socket) -> None:
     """Keep-alive finds dead peers; Nagle's algorithm would delay small echoes; little waits in the kernel (tcp(7)).
 
     Connections inherit all of it.

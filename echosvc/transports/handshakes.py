@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Handshake", "Handshakes"]
+__all__ = ["FLIGHT", "Handshakes", "Unfinished"]
 
 #: Those of one process take 20 MiB. An honest one is done in two round trips: with 0.2 s for that, 2500 clients a second have room.
 MOST = 512
 
+#: Bytes that a client may send before its handshake is done. Its certificates are among them, if it is asked for them: five
+#: with RSA keys of 4096 bits take 10 KB.
+FLIGHT = 48 * 1024
 
-class Handshake(Protocol):
-    """One that is not done."""
+
+class Unfinished(Protocol):
+    """A handshake that is not done."""
 
     def make_room(self) -> None:
         """End, for a newer one. `Handshakes.remove` is called before this returns."""
@@ -30,14 +34,14 @@ class Handshakes:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._share = max(1, most * 3 // 4)
-        self._all: dict[Handshake, object] = {}
-        self._by_source: dict[object, dict[Handshake, None]] = {}
+        self._all: dict[Unfinished, object] = {}
+        self._by_source: dict[object, dict[Unfinished, None]] = {}
 
     def __len__(self) -> int:
         """Tell how many there are."""
         return len(self._all)
 
-    def add(self, handshake: Handshake, source: object) -> None:
+    def add(self, handshake: Unfinished, source: object) -> None:
         """Begin one.
 
         Args:
@@ -52,7 +56,7 @@ class Handshakes:
         self._all[handshake] = source
         self._by_source.setdefault(source, {})[handshake] = None
 
-    def remove(self, handshake: Handshake) -> None:
+    def remove(self, handshake: Unfinished) -> None:
         """One is done, or over. Idempotent."""
         if handshake not in self._all:
             return

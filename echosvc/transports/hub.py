@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echosvc.transports.linux import discard_errors
+from echosvc.transports.per_reactor import per_reactor
 
 __all__ = ["Hub", "hub_for"]
 
@@ -57,7 +58,6 @@ _NO_ROOM, NO_ROOM_REST = (errno.ENOMEM, errno.ENOSPC), 0.1
 #: The two ordinary ends, made once: a Failure is dear.
 _ENDS = {type(end): Failure(end) for end in (CONNECTION_DONE, CONNECTION_LOST)}
 
-_ATTRIBUTE = "_echosvc_hub"  # of a reactor
 Member: TypeAlias = Any  # what can be watched: any of Twisted's descriptors
 
 
@@ -395,6 +395,4 @@ def hub_for(reactor: Any) -> Any:
     """
     if isinstance(reactor, Hub) or not hasattr(select, "epoll"):
         return reactor
-    hub: Hub = vars(reactor).get(_ATTRIBUTE) or Hub(reactor)
-    setattr(reactor, _ATTRIBUTE, hub)  # kept by the reactor itself, so that both end together
-    return hub
+    return per_reactor(reactor, Hub)

@@ -16,6 +16,7 @@ import termios
 from typing import TypeAlias
 
 __all__ = [
+    "CREDENTIALS",
     "ERROR_QUEUE_OPTIONS",
     "LINUX",
     "PKTINFO_OPTIONS",
@@ -88,6 +89,9 @@ ERROR_QUEUE_OPTIONS: dict[int, tuple[tuple[int, int], ...]] = (
     if LINUX
     else {}
 )
+
+CREDENTIALS = struct.Struct("@iII")
+"""What tells of the peer of a UNIX socket (struct ucred, unix(7)): process, user and group."""
 
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 2.5.5.2
 _IN_PKTINFO = struct.Struct("@i4s4s")  # ifindex, spec_dst, addr

@@ -25,7 +25,9 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
 from echosvc.transports.connection import SMALL_READ
+from echosvc.transports.handshakes import FLIGHT
 from echosvc.transports.proxy import ProxyFactory
+from echosvc.transports.proxy_header import HEADER_MAX
 from echosvc.transports.stream import PatientConnection, StreamPort, StreamTransport
 from echosvc.transports.unix import UnixStreamPort, UnixTransport
 
@@ -49,8 +51,8 @@ MOST_WOKEN = 256
 #: Bytes in a read before the client is heard: the smallest segment of TCP. What comes behind a header is not counted up to here.
 UNPACED_READ = 536
 
-#: Bytes that are not counted at most: the longest header that is taken, and as much for a handshake.
-UNPACED = 32 * 1024
+#: Bytes that are not counted at most: the longest header and the longest handshake that are taken.
+UNPACED = HEADER_MAX + FLIGHT
 
 
 class _Bucket:

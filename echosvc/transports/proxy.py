@@ -30,6 +30,7 @@ from zope.interface import implementer
 
 from echosvc.transports.addresses import from_mapped
 from echosvc.transports.admission import PROXY_UNTRUSTED, Ticket
+from echosvc.transports.ends import FAILED
 from echosvc.transports.proxy_header import HeaderParser, ProxyHeader, ProxyHeaderError
 
 __all__ = ["ProxyFactory", "trusting"]
@@ -187,6 +188,7 @@ def _hand_over(gatherer: _HeaderGatherer, header: ProxyHeader, data: bytes, fact
         protocol.makeConnection(transport)
     except BaseException:  # noqa: BLE001  # as above
         log.err()
+        transport.why = FAILED
         transport.abortConnection()
         return
     if rest is not None:
@@ -250,6 +252,7 @@ class _Rest:
             self.deliver()
         except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
             log.err()
+            self._transport.why = FAILED
             self._transport.abortConnection()
 
     def _release(self) -> bytes:

@@ -22,7 +22,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from echosvc.transports.addresses import internet_address
 
-__all__ = ["HeaderParser", "ProxyHeader", "ProxyHeaderError"]
+__all__ = ["HEADER_MAX", "HeaderParser", "ProxyHeader", "ProxyHeaderError"]
 
 Endpoint: TypeAlias = IPv4Address | IPv6Address | UNIXAddress
 """One end of the connection that is relayed, as Twisted has addresses."""
@@ -40,7 +40,7 @@ _FIXED = 16
 #: Bytes of the longest version 2 header. 65551 could be announced, and would be held for whoever announces them. HAProxy
 #: makes and takes its headers in one buffer of 16 KiB (tune.bufsize); nginx refuses more than 4 KiB, into which a client's
 #: certificate does not always go.
-_HEADER_MAX = 16 * 1024
+HEADER_MAX = 16 * 1024
 
 #: Bytes of a UNIX address (2.2).
 _UNIX_NAME = 108
@@ -226,7 +226,7 @@ def _parse_binary(data: bytearray) -> tuple[ProxyHeader, int] | None:
         raise ProxyHeaderError("family")
     # Or more, as long as the last byte of the length is to come.
     size = _FIXED + int.from_bytes(fixed[2:].ljust(2, b"\0"), "big")
-    if size > _HEADER_MAX:
+    if size > HEADER_MAX:
         raise ProxyHeaderError("length")
     if len(data) < _FIXED:
         return None

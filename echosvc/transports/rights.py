@@ -23,7 +23,9 @@ import struct
 import termios
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from echosvc.transports.accepting import NO_LINGER
 from echosvc.transports.linux import SO_PASSRIGHTS, Control
 
 __all__ = [
@@ -51,7 +53,7 @@ THREADS, WAITING = 4, 512
 #: Descriptors that must be free for this: if one cannot be received, the kernel closes it in our thread.
 RESERVE = WAITING + MOST_SENT
 
-#: Seconds for which a UNIX socket is not read while as many wait as may.
+#: Seconds for which a UNIX socket is not read while as many wait as may, and after which a thread that could not be started is tried again.
 REST = 0.1
 
 #: Seconds that the close of a bound socket is waited for: so another can be bound to its name at once, if nothing hinders.
@@ -59,8 +61,6 @@ GRACE = 0.05
 
 #: Messages that are read from a socket before it is closed: more than any buffer holds.
 _MOST_MESSAGES = 65_536
-
-_NO_LINGER = struct.pack("@ii", 0, 0)
 
 
 def refuse_descriptors(sock: socket.socket) -> bool:
@@ -106,33 +106,63 @@ def received(ancillary: Iterable[Control]) -> list[int]:
     ]
 
 
+def _call_later(seconds: float, call: Callable[[], None]) -> object:
+    from twisted.internet import reactor  # noqa: PLC0415  # installs one: only when it is needed
+
+    clock: Any = reactor
+    return clock.callLater(seconds, call)
+
+
 class SentDescriptors:
     """Closes descriptors in threads of its own, which end with the process.
 
-    The threads are started when there is something to close, so that a process that forks before has none.
+    The threads are started when there is something to close, so that a process that forks before has none. One that cannot be started
+    is tried again a little later, as long as something waits.
+
+    Args:
+        call_later: Calls something after some seconds, in the reactor's thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], object] = _call_later) -> None:
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._threads = 0
         self._lock = threading.Lock()
         self._waiting = 0
+        self._call_later = call_later
+        self._tries_again = False
 
     def is_full(self) -> bool:
         """Whether as many wait to be closed as may. To be asked before more are received."""
         return self._waiting >= WAITING
 
     def close(self, descriptors: Iterable[int]) -> None:
-        """Close descriptors, some time later."""
+        """Close descriptors, some time later. To be called in the reactor's thread."""
         for each in descriptors:
             with self._lock:
                 self._waiting += 1
-                more = self._waiting > self._threads < THREADS
-                self._threads += more
             self._queue.put(each)
-            if more and not _start(self._work):
+            self._start_threads()
+
+    def _start_threads(self) -> None:
+        """Have a thread for each descriptor that waits, as far as there may be so many and the system has them."""
+        while self._take_place():
+            if not _start(self._work):
                 with self._lock:
                     self._threads -= 1
+                if not self._tries_again:
+                    self._tries_again = True
+                    self._call_later(REST, self._try_again)
+                return
+
+    def _take_place(self) -> bool:
+        with self._lock:
+            more = self._waiting > self._threads < THREADS
+            self._threads += more
+        return more
+
+    def _try_again(self) -> None:
+        self._tries_again = False
+        self._start_threads()
 
     def _work(self) -> None:
         while True:
@@ -198,7 +228,7 @@ def _dismantle(descriptor: int) -> None:
         return
     with sock, contextlib.suppress(OSError):  # until nothing is left
         if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             return
         sock.setblocking(False)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -26,13 +26,13 @@ from echosvc.transports.accepting import (
     have_reset,
     is_of_one_connection,
     reason,
-    set_options,
+    set_stream_options,
     turn_out,
 )
 from echosvc.transports.addresses import SockAddr, from_mapped, internet_address
 from echosvc.transports.admission import Door, Ticket
 from echosvc.transports.connection import DirectConnection
-from echosvc.transports.ends import EndLog, why_ended
+from echosvc.transports.ends import FAILED, EndLog, why_ended
 from echosvc.transports.hub import hub_for
 
 __all__ = ["PatientConnection", "StreamPort", "StreamTransport"]
@@ -55,7 +55,7 @@ class PatientConnection(DirectConnection):
         stall_timeout: Seconds after which it is aborted if something waits and the peer takes nothing.
         aborts: Where an abort is counted, under ``stall-timeout``.
         ticket: Its leave to be here; None where nobody asks for one.
-        accepted_by: The port that has accepted it, where its end is counted.
+        accepted_by: The port that has accepted it, where its end is counted; None once that is done.
         why: Why it is being ended, as that is counted, if it is neither the peer nor its protocol who ends it.
         began: When it was accepted, in seconds of a clock that is not set; None if nobody wants to know.
     """
@@ -157,8 +157,12 @@ class PatientConnection(DirectConnection):
 
     def connectionLost(self, reason: Failure) -> None:
         """Release the socket and tell the protocol. Called by the reactor."""
-        if self.accepted_by is not None:
-            self.accepted_by.count_end(self, self.why or why_ended(reason, peer_ended=self._peer_ended))
+        port, self.accepted_by = (
+            self.accepted_by,
+            None,
+        )  # this is called twice if a protocol aborts, and raises
+        if port is not None:
+            port.count_end(self, self.why or why_ended(reason, peer_ended=self._peer_ended))
         if self._stall_watch is not None:
             self._stall_watch.cancel()
             self._stall_watch = None
@@ -188,7 +192,7 @@ class StreamTransport(PatientConnection, tcp.Server):
         if isinstance(server, StreamPort):
             self.stall_timeout, self.aborts, self.accepted_by = server.stall_timeout, server.aborts, server
         else:
-            set_options(sock)
+            set_stream_options(sock)
             self._shouldShutdown = True  # made elsewhere, where a copy may be open
         self._be_direct()
 
@@ -281,7 +285,7 @@ class StreamPort(tcp.Port):
         self.startReading()
 
     def _prepare(self, sock: socket.socket) -> None:
-        set_options(sock)
+        set_stream_options(sock)
 
     def doRead(self) -> None:
         """Accept whoever waits, as many as came last time and some more, as Twisted's own port does."""
@@ -329,6 +333,7 @@ class StreamPort(tcp.Port):
         except BaseException:  # noqa: BLE001  # as above
             log.err()
         if transport is not None:
+            transport.why = FAILED
             transport.abortConnection()
             return
         self._turn_out(sock)

@@ -45,6 +45,8 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from echosvc.transports.client_hello import RECORDS, ClientHello
+from echosvc.transports.ends import FAILED as PROTOCOL_FAILED
+from echosvc.transports.per_reactor import per_reactor
 from echosvc.transports.tls_handshake import FAILED, TOO_LONG, Handshake, HandshakeSettings, Refusal
 from echosvc.transports.tls_session import RECORD, Records, Session
 from echosvc.transports.trim import Trimmer
@@ -217,11 +219,13 @@ class TLSProtocol(ProtocolWrapper):
         self._held = []
         try:
             self._work()
+            self._flush()
         except BaseException:  # noqa: BLE001  # whatever a protocol raises ends its connection
             log.err()
+            self._reason = Failure()
+            self.transport.why = PROTOCOL_FAILED
             self.abortConnection()
         finally:
-            self._flush()
             self._held = None
 
     def _work(self) -> None:
@@ -467,11 +471,11 @@ class TLSFactory:
     Args:
         inner: Builds a protocol for each connection whose handshake is done. If it builds none, the connection is closed.
         handshakes: How they begin.
-        clock: Keeps their deadlines, and calls later.
+        clock: Keeps their deadlines, and calls later: the reactor, or a test's clock.
         refused: Where handshakes are counted that failed (``tls-handshake-failed``), took too long (``tls-handshake-late``),
             sent too much (``tls-handshake-too-long``) or made room for others (``tls-handshake-evicted``), and peers that had
             TLS answer too much (``tls-control-flood``).
-        turns: Lets connections go on that have sent more than fits into a turn; None for one of the factory's own.
+        turns: Lets connections go on that have sent more than fits into a turn; None for the one of the reactor.
     """
 
     def __init__(
@@ -487,8 +491,8 @@ class TLSFactory:
         self.handshakes = handshakes
         self.clock = clock
         self.refused = refused
-        self.turns = turns or Turns(clock)
-        self.trimmer = Trimmer(clock)
+        self.turns = turns or per_reactor(clock, Turns)
+        self.trimmer = per_reactor(clock, Trimmer)
 
     def buildProtocol(self, addr: IAddress) -> TLSProtocol:
         """Build what speaks TLS with one peer."""

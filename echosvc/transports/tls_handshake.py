@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from echosvc.transports.client_hello import ClientHello, HelloGatherer
-from echosvc.transports.handshakes import Handshakes
+from echosvc.transports.handshakes import FLIGHT, Handshakes
 from echosvc.transports.tls_session import Session
 
 __all__ = ["FAILED", "LATE", "TOO_LONG", "Handshake", "HandshakeSettings", "Refusal"]
@@ -26,10 +26,6 @@ FAILED, LATE, TOO_LONG, EVICTED = (
     "tls-handshake-too-long",
     "tls-handshake-evicted",
 )
-
-#: Bytes that a client may send before its handshake is done. Its certificates are among them, if it is asked for them: five
-#: with RSA keys of 4096 bits take 10 KB.
-FLIGHT = 48 * 1024
 
 #: A fatal alert, before anything is encrypted (RFC 8446 section 6).
 _ALERT = bytes.fromhex("15 0303 0002 02")

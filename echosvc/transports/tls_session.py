@@ -29,7 +29,8 @@ class Session:
 
     Attributes:
         tls: The TLS object. Its methods that read or write are for this class alone.
-        answered: Bytes that TLS has sent by itself since the handshake: what it says to new keys, for example.
+        answered: Bytes that TLS has sent by itself since the handshake: what it says to new keys, for example. OpenSSL says that with
+            the next read or write. One such answer leaves with a write, and is not counted: what is written is bounded elsewhere.
     """
 
     __slots__ = ("_send", "answered", "tls")

@@ -29,7 +29,7 @@ def trim() -> None:
 
 
 class Trimmer:
-    """Knows how many connections hold memory, and has it given back when many of them have left.
+    """Knows how many connections hold memory, and has it given back when many of them have left. A reactor has one (`per_reactor`).
 
     Args:
         clock: Calls later.

@@ -15,7 +15,7 @@ TURN = 0.001
 
 
 class Turns:
-    """Lets each that has more to do go on in its turn.
+    """Lets each that has more to do go on in its turn. A reactor has one (`per_reactor`): two would take two turns of its time.
 
     Args:
         clock: Calls later.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 from typing import Any
 
 from twisted.internet import unix
@@ -19,6 +18,7 @@ from twisted.internet.interfaces import IFileDescriptorReceiver, IProtocol, IPro
 
 from echosvc.transports.connection import DirectConnection
 from echosvc.transports.hub import hub_for
+from echosvc.transports.linux import CREDENTIALS
 from echosvc.transports.rights import (
     REST,
     SENT,
@@ -39,8 +39,6 @@ __all__ = [
     "receives_descriptors",
 ]
 
-_CREDENTIALS = struct.Struct("@iII")  # struct ucred: pid, uid, gid (unix(7))
-
 
 class UserAddress(UNIXAddress):
     """The address of who connects to a UNIX socket: its name, which few have, and its user.
@@ -55,8 +53,8 @@ class UserAddress(UNIXAddress):
 def _user_address(sock: socket.socket, name: Any) -> UserAddress:
     peer = UserAddress(name or None)
     with contextlib.suppress(AttributeError, OSError):  # the former where the system does not tell
-        found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        peer.uid = _CREDENTIALS.unpack(found)[1]
+        found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        peer.uid = CREDENTIALS.unpack(found)[1]
     return peer
 
 

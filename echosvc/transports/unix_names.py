@@ -12,11 +12,10 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from echosvc.transports.linux import SCM_CREDENTIALS, Control
+from echosvc.transports.linux import CREDENTIALS, SCM_CREDENTIALS, Control
 
 __all__ = [
     "CREDENTIALS_ROOM",
@@ -39,8 +38,7 @@ TO_FOREIGN_PATH = "answer-to-foreign-path"
 WITHOUT_PROC = "answer-without-proc"
 """The peer's name is a path, and there is no /proc here, through which alone it could be answered safely."""
 
-_CREDENTIALS = struct.Struct("@iII")  # struct ucred: pid, uid, gid (unix(7))
-CREDENTIALS_ROOM = socket.CMSG_SPACE(_CREDENTIALS.size)
+CREDENTIALS_ROOM = socket.CMSG_SPACE(CREDENTIALS.size)
 
 #: What the kernel says of a user that is unknown here: in another user namespace, or before it was asked.
 _OVERFLOW = 65_534
@@ -86,7 +84,7 @@ def sender(ancillary: Iterable[Control]) -> int | None:
     """
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, SCM_CREDENTIALS):
-            process, user, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
+            process, user, _ = CREDENTIALS.unpack(data[: CREDENTIALS.size])
             return user if user != _OVERFLOW or (process and _knows_all_users()) else None
     return None
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
-import resource
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from echosvc.transports import stream
 from echosvc.transports.accepting import REST, SpareDescriptor
+from tests.machine import no_descriptor
 from tests.transports.test_stream import RecorderFactory, StreamCase
 
 
@@ -71,21 +69,9 @@ class AcceptTests(StreamCase):
         port: Any = self.port
         port.socket = FailingSocket(port.socket, *errors)
 
-    @contextmanager
-    def no_descriptor(self, left: int = 0) -> Iterator[None]:
+    def no_descriptor(self, left: int = 0) -> AbstractContextManager[None]:
         """Have none left, or so many."""
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        gc.collect()  # what other tests have left is not to go in the middle of this one
-        if self.spare.give_up():
-            self.spare.keep()  # with a number below the limit
-        free = [os.dup(0) for _ in range(left + 1)]
-        for each in free:
-            os.close(each)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], limits[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        return no_descriptor(self.spare, left=left)
 
     def test_out_of_descriptors(self) -> None:
         """Whoever waits is closed, in the place of the spare descriptor, and counted; there is no line in the log."""

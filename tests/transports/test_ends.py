@@ -31,6 +31,9 @@ class Obeying(Protocol):
                 self.transport.abortConnection()
             case b"half":
                 self.transport.loseWriteConnection()
+            case b"abort and raise":
+                self.transport.abortConnection()
+                raise ValueError("a bug")
             case _:
                 raise ValueError("a bug")
 
@@ -102,14 +105,16 @@ class EndTests(StreamCase):
             self.close(port)
 
     def test_the_protocol_fails(self) -> None:
-        """Its bug is in the log."""
-        port = self.obeying()
-        client, _ = self.connect(port)
-        client.sendall(b"?")
-        self.turn()
+        """Its bug is in the log. A connection that it has aborted before has ended once."""
+        for said in (b"?", b"abort and raise"):
+            port = self.obeying()
+            client, _ = self.connect(port)
+            client.sendall(said)
+            self.turn()
 
-        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
-        self.assertEqual({"failed": 1}, port.ended)
+            self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+            self.assertEqual(({"failed": 1}, len(said)), (port.ended, port.bytes_in))
+            self.close(port)
 
     def test_a_stall(self) -> None:
         """Is counted as such, though it is an abort."""

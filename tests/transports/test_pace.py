@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol
 
 from echosvc.protocols import EchoFactory
+from echosvc.transports.handshakes import FLIGHT
 from echosvc.transports.pace import (
     LOOK,
     MOST_WOKEN,
@@ -25,6 +26,7 @@ from echosvc.transports.pace import (
     PacedUnixStreamPort,
 )
 from echosvc.transports.proxy import ProxyFactory
+from echosvc.transports.proxy_header import HEADER_MAX
 from tests.transports.test_stream import STALL_TIMEOUT, RecorderFactory, StreamCase
 
 
@@ -507,6 +509,16 @@ class BeforeTheClientTests(PaceCase):
         self.turn()
 
         self.assertEqual([2008], self.counts())
+
+    def test_the_longest_handshake_is_not_counted(self) -> None:
+        """Nor is the longest header before it: both are read as fast as they come, and neither is late for its deadline."""
+        self.factory = GatheringFactory(Shaking)
+        client = self.client(self.open(each=8.0))
+        client.sendall(b"x" * (HEADER_MAX + FLIGHT))
+        for _ in range(10):
+            self.turn()
+
+        self.assertEqual([HEADER_MAX + FLIGHT], self.counts())
 
     def test_nobody_shakes_hands_for_ever(self) -> None:
         """What no handshake needs is read at its pace."""

@@ -360,6 +360,7 @@ class HandoverTests(ProxyCase):
 
             self.assertEqual(self.received(client), b"reset")
             self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+            self.assertEqual(port.ended, {"failed": 1})
             self.assertEqual([each.events for each in factory.built], [["lost"]] * len(factory.built))
             broken.restore()
             client, transport = self.connect(port)
@@ -532,10 +533,12 @@ class BeginningTests(ProxyCase):
             raise RuntimeError("bug")
 
         client, transport, talker = self.begin("pauseProducing")
+        port = transport.accepted_by
         self.patch(Talker, "dataReceived", fail)
         transport.resumeProducing()
         self.turn()
         self.reactor.advance(0)
+        self.assertEqual(port.ended, {"failed": 1})
 
         self.assertEqual(self.received(client), b"reset")
         self.assertEqual(talker.events, [(CLIENT, SERVER), "lost"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
+import queue
 import socket
 import struct
 import threading
@@ -15,6 +15,7 @@ from unittest import mock
 
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface import implementer
 
@@ -25,6 +26,7 @@ from echosvc.transports import UnixDatagramPort, rights
 from echosvc.transports.rights import REST, WAITING, SentDescriptors, close_bound, close_connection
 from echosvc.transports.unix import receives_descriptors
 from tests.certificates import folder_for
+from tests.machine import no_descriptor
 from tests.transports.test_unix_port import UnixPortCase
 
 #: No option of any socket.
@@ -50,6 +52,11 @@ def send(sock: socket.socket, descriptor: int, flags: int = 0) -> None:
     """Send a descriptor with a byte, and close it."""
     with contextlib.closing(socket.socket(fileno=descriptor)):
         socket.send_fds(sock, [b"x"], [descriptor], flags)
+
+
+def without_threads() -> Any:
+    """Let the system have no thread left."""
+    return mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
 
 
 @implementer(IFileDescriptorReceiver)
@@ -198,14 +205,8 @@ class ReceivedTests(Older, UnixPortCase):
         port = self.open_port(EchoFactory())
         client = self.client(port)
         socket.send_fds(client, [b"x"], [0])
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-        try:
+        with no_descriptor():
             port.doRead()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
         self.assertEqual((1, b""), (len(self.handed), client.recv(1)))
 
@@ -393,23 +394,55 @@ class ClosingTests(SynchronousTestCase):
         self.assertFalse(sent.is_full())
 
     def test_without_threads(self) -> None:
-        """Where the system has no thread left, they wait until there is one; a bound socket is closed at once."""
+        """Where the system has no thread left, they wait until it has, and no further one is needed; a bound socket is closed at once."""
+        clock = Clock()
+        sent = SentDescriptors(clock.callLater)
+        pipes = [os.pipe() for _ in range(3)]
+        with without_threads(), socket.socket(socket.AF_UNIX) as sock:
+            sent.close(writing for _, writing in pipes)
+            close_bound(sock)
+            self.assertEqual((3, -1), (sent._waiting, sock.fileno()))
+            clock.pump([REST] * 3)
+            self.assertEqual((3, 1), (sent._waiting, len(clock.getDelayedCalls())))
+        clock.advance(REST)
+
+        for reading, _ in pipes:
+            self.assertEqual(b"", os.read(reading, 1))
+            os.close(reading)
+        self.assertEqual([], clock.getDelayedCalls())
+
+    def test_one_that_takes_long_keeps_none_that_was_put_off(self) -> None:
+        """As many threads are started as would have been."""
+        clock = Clock()
+        sent = SentDescriptors(clock.callLater)
+        let_go = threading.Event()
+        self.addCleanup(let_go.set)
+        begun: queue.SimpleQueue[int] = queue.SimpleQueue()
+        unknown = [1 << 30 | number for number in range(rights.THREADS + 1)]  # none that is open
+
+        def take_long(descriptor: int) -> None:
+            begun.put(descriptor)
+            let_go.wait(10)
+
+        self.patch(rights, "_dismantle", take_long)
+        with without_threads():
+            sent.close(unknown)
+        clock.advance(REST)
+
+        self.assertEqual(set(unknown[:-1]), {begun.get(timeout=5) for _ in range(rights.THREADS)})
+        self.assertEqual([], clock.getDelayedCalls())
+
+    def test_tries_again_by_the_reactor_that_is_installed(self) -> None:
+        """It is the one that serves what has received them."""
+        installed = Clock()
         sent = SentDescriptors()
         reading, writing = os.pipe()
-        self.addCleanup(os.close, reading)
-
-        def fail(_: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
-        with mock.patch.object(threading.Thread, "start", fail), socket.socket(socket.AF_UNIX) as sock:
+        with without_threads(), mock.patch("twisted.internet.reactor", installed, create=True):
             sent.close([writing])
-            close_bound(sock)
-            self.assertEqual((1, -1), (sent._waiting, sock.fileno()))
-        another = os.pipe()
-        sent.close([another[1]])
+        installed.advance(REST)
 
-        self.assertEqual([b"", b""], [os.read(reading, 1), os.read(another[0], 1)])
-        os.close(another[0])
+        self.assertEqual(b"", os.read(reading, 1))
+        os.close(reading)
 
     def test_a_bound_socket(self) -> None:
         """It is closed, and what another copy of it has is left to that."""

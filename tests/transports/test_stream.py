@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import resource
 import select
 import socket
 from typing import Any
@@ -20,7 +18,7 @@ from echosvc.protocols import Echo, EchoFactory
 from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor
-from tests.machine import family_of, needs_ipv6
+from tests.machine import family_of, needs_ipv6, no_descriptor
 from tests.waiting import until
 
 STALL_TIMEOUT = 10.0
@@ -229,6 +227,7 @@ class PortTests(StreamCase):
             with contextlib.suppress(ConnectionResetError):
                 self.assertEqual(first.recv(1), b"")
             self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+            self.assertEqual(port.ended, {"failed": 1} if where == "connectionMade" else {})
             broken.restore()
             self.drop(self.connect(port)[1])
 
@@ -236,14 +235,8 @@ class PortTests(StreamCase):
         """Whoever comes when no descriptor is left is closed and not left waiting, as Twisted has it."""
         port = self.open_port(RecorderFactory())
         clients = [socket.create_connection(("127.0.0.1", port.getHost().port), 5) for _ in range(3)]
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-        try:
+        with no_descriptor():
             port.doRead()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for client in clients:
             self.addCleanup(client.close)
             self.assertEqual(client.recv(1), b"")

@@ -8,12 +8,13 @@ from typing import Any
 
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import INegotiated
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from echosvc.protocols import EchoFactory
-from echosvc.transports.handshakes import Handshakes
+from echosvc.transports.handshakes import FLIGHT, Handshakes
 from echosvc.transports.tls import TLSFactory
-from echosvc.transports.tls_handshake import FLIGHT, HandshakeSettings
+from echosvc.transports.tls_handshake import HandshakeSettings
 from echosvc.transports.tls_session import _IN, _OUT, Session
 from echosvc.transports.turns import TURN, Turns
 from tests.certificates import Authority
@@ -224,17 +225,60 @@ class WorkTests(TLSCase):
         self.reactor_turn()
         self.assertEqual(len(self.wire.take()), answered)
 
+    def test_listeners_share_the_turns_of_their_reactor(self) -> None:
+        """Two that are kept busy take no more of it than one; and memory that connections of both left is counted together."""
+        factories = [
+            TLSFactory(
+                PlainFactory(),
+                HandshakeSettings(context=lambda: self.context),
+                clock,
+                refused=self.refused,
+            )
+            for clock in (self.clock, self.clock, Clock())
+        ]
+        first, second, other = factories
+
+        self.assertIs(first.turns, second.turns)
+        self.assertIs(first.trimmer, second.trimmer)
+        self.assertIsNot(first.turns, other.turns)
+        self.assertIsNot(first.trimmer, other.trimmer)
+
     def test_a_protocol_that_raises_in_its_turn_ends_its_connection(self) -> None:
-        """It is logged, and no other's turn is missed."""
+        """It is logged and counted as what a protocol raises at once, and the protocol is told of it."""
         protocol = self.connect_plain()
         for _ in range(20):
             self.client.write(b"x")
         self.server.dataReceived(self.client.give())
         protocol.on_data = lambda _: 1 / 0
         self.reactor_turn()
+        self.assertTrue(self.wire.aborted)
+        self.server.connectionLost(Failure(ConnectionAborted()))
 
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertTrue(self.wire.aborted)
+        self.assertEqual((self.wire.why, protocol.events[-1]), ("failed", ZeroDivisionError))
+
+    def test_a_producer_that_raises_in_a_turn_stops_no_other_turn(self) -> None:
+        """It raises when what was kept is sent, after the protocol has returned."""
+
+        class Raising(Wire):
+            def write(self, data: bytes) -> None:
+                raise ZeroDivisionError
+
+        protocol = self.connect_plain()
+        for _ in range(20):
+            self.client.write(b"x")
+        self.server.dataReceived(self.client.give())
+        protocol.on_data = lambda _: protocol.transport.write(b"y")
+        self.wire.__class__ = Raising
+        self.now += 1
+        others: list[str] = []
+        self.factory.turns.later(lambda: others.append("served"))
+        self.reactor_turn()
+        self.reactor_turn()
+
+        self.assertEqual(others, ["served"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((self.wire.why, self.wire.aborted), ("failed", True))
 
     def test_a_connection_that_ends_has_no_more_turns(self) -> None:
         """What it sent is forgotten."""
@@ -311,6 +355,54 @@ class SharedBuffersTests(TLSCase):
         self.assertEqual(first_client.heard, b"first before first after" * 2)
         self.assertEqual(self.client.heard, b"second for the second" * 2)
         self.assertEqual((first_client.error, self.client.error), (None, None))
+
+    def test_new_keys_in_two_reads_while_much_is_written(self) -> None:
+        """Wherever the record that asks for them is cut: what is written before, between and behind its halves arrives, and so does input.
+
+        Between the halves another connection is served, and new keys are asked for there in two halves, too.
+        """
+        ends = []
+        for name in ("first", "second"):
+            folder = Path(self.folder) / name
+            folder.mkdir()
+            self.wire, context = Wire(), client_context(self.authority, ssl.TLSVersion.TLSv1_3)
+            hostile, factory = KeyUpdater(context, str(folder)), PlainFactory()
+            self.serve(factory)
+            self.client = Client(context)
+            self.client.take()
+            self.turn()
+            ends.append((hostile, self.client, self.server, self.wire, factory.built[0]))
+        written: list[list[bytes]] = [[], []]
+        sent = [0, 0]
+
+        def write(which: int, size: int) -> None:
+            data = bytes([len(written[which]) % 256]) * size
+            written[which].append(data)
+            ends[which][4].transport.write(data)
+
+        length = 5 + 5 + 1 + 16  # header, message, type, tag
+        for cut in range(1, length):
+            records = [hostile.ask() for hostile, *_ in ends]
+            self.assertEqual({length}, set(map(len, records)))
+            for half in (slice(cut), slice(cut, None)):
+                for which, (_, _, server, _, _) in enumerate(ends):
+                    write(which, 70_000)
+                    server.dataReceived(records[which][half])
+                    self.assertEqual((_IN.pending, _OUT.pending), (0, 0))
+                    write(which, 1)
+            for which, (hostile, client, server, wire, _) in enumerate(ends):
+                server.dataReceived(hostile.say(bytes([cut])))
+                records_out = wire.take()
+                sent[which] += len(records_out)
+                client.take(records_out)
+
+        for which, (_, client, _, wire, protocol) in enumerate(ends):
+            self.assertEqual((client.error, client.heard == b"".join(written[which])), (None, True))
+            self.assertEqual(protocol.events[2:], [bytes([cut]) for cut in range(1, length)])
+            self.assertEqual((wire.aborted, wire.disconnecting), (False, False))
+            # Each was answered, by a record like it; in 70 000 bytes are five records.
+            data = sum(map(len, written[which])) + 2 * (length - 1) * 6 * (5 + 1 + 16)
+            self.assertEqual(sent[which], data + (length - 1) * length)
 
     def test_nothing_is_left_in_them(self) -> None:
         """Not of a handshake that failed, of a damaged record, of a part of one, or of a write after an end."""

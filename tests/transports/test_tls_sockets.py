@@ -258,6 +258,26 @@ class LoopbackTests(TLSSocketCase):
         self.assertEqual((remote.reset, remote.client.finished), (True, False))
         self.assertEqual(factory.built[0].events[-1], ConnectionAborted)
 
+    def test_a_protocol_that_raises_has_failed(self) -> None:
+        """In the turn in which its data came, and in a later one."""
+        for later in (False, True):
+            factory = PlainFactory()
+            remote, transport = self.begin(factory)
+            self.turn(remote)
+            (protocol,) = factory.built
+            for letter in (b"x", b"y"):
+                remote.client.write(letter)
+            if later:
+                protocol.on_data = lambda _, protocol=protocol: protocol.transport.pauseProducing()  # type: ignore[misc]
+                self.turn(remote)
+                protocol.transport.resumeProducing()
+            protocol.on_data = lambda _: 1 / 0
+            self.turn(remote)
+
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            self.assertEqual((self.port.ended, transport.connected), ({"failed": 1}, 0))
+            self.assertEqual(protocol.events[-1], ZeroDivisionError)
+
     def test_over_a_unix_socket(self) -> None:
         """There it is the same."""
         path = f"{self.folder}/socket"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import socket
 import tempfile
@@ -26,6 +25,7 @@ from echosvc.transports.hub import hub_for
 from echosvc.transports.linux import LINUX
 from echosvc.transports.unix import UnixTransport
 from tests.doubles import FakeReactor
+from tests.machine import no_descriptor
 from tests.transports.test_stream import RecorderFactory
 from tests.waiting import until
 
@@ -172,14 +172,8 @@ class PortTests(UnixPortCase):
         """Whoever comes when no descriptor is left is closed and not left waiting, as Twisted has it."""
         port = self.open_port(RecorderFactory())
         clients = [self.client(port) for _ in range(3)]
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-        try:
+        with no_descriptor():
             port.doRead()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
         self.assertEqual([b""] * 3, [client.recv(1) for client in clients])
 

@@ -132,20 +132,31 @@ class KeyUpdater:
         self._log = Path(folder) / "secrets"
         context.keylog_filename = str(self._log)
         self._secret = b""
+        self._sent = 0
 
     def ask(self) -> bytes:
         """Return one record that asks for new keys. The client must not have sent anything since its handshake."""
+        # A handshake message: key_update, 1 byte, update_requested.
+        record = self._seal(bytes.fromhex("1800000101") + b"\x16")
+        self._secret, self._sent = self._expand(b"traffic upd", 48), 0
+        return record
+
+    def say(self, data: bytes) -> bytes:
+        """Return one record of data, under the same condition."""
+        return self._seal(data + b"\x17")
+
+    def _seal(self, content: bytes) -> bytes:
         if not self._secret:
             lines = [line.split() for line in self._log.read_text().splitlines()]
             (self._secret,) = [
                 bytes.fromhex(each[2]) for each in lines if each[0] == "CLIENT_TRAFFIC_SECRET_0"
             ]
-        header = bytes.fromhex("1703030016")  # application data of 5 + 1 + 16 bytes, to whoever looks on
-        key, nonce = self._expand(b"key", 32), self._expand(b"iv", 12)  # the first record under these keys
-        # A handshake message: key_update, 1 byte, update_requested.
-        record = header + AESGCM(key).encrypt(nonce, bytes.fromhex("1800000101") + b"\x16", header)
-        self._secret = self._expand(b"traffic upd", 48)
-        return record
+        # Application data, to whoever looks on.
+        header = bytes.fromhex("170303") + (len(content) + 16).to_bytes(2, "big")
+        key, iv = self._expand(b"key", 32), int.from_bytes(self._expand(b"iv", 12), "big")
+        nonce = (iv ^ self._sent).to_bytes(12, "big")
+        self._sent += 1  # records under these keys
+        return header + AESGCM(key).encrypt(nonce, content, header)
 
     def _expand(self, label: bytes, length: int) -> bytes:
         """HKDF-Expand-Label (RFC 8446 section 7.1), for TLS_AES_256_GCM_SHA384."""

@@ -96,6 +96,6 @@ def _bind_with_a_mode() -> None:
 @guard_of("ADOPTED")
 def _set_options() -> None:
     """Options that an adopted socket brings along are set as on one of our own."""
-    replace(inherited, "set_options", lambda sock: None)
+    replace(inherited, "set_adopted_options", lambda sock: None)
     replace(listener, "set_connection_options", lambda sock: None)
     replace(DatagramPort, "_drain_error_queue", lambda port: False)
