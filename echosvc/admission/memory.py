@@ -5,7 +5,7 @@ we read no more of it, in the kernel's receive buffer. Counted are
 
 - what is queued here, and what the kernel was given and has not sent yet;
 - what the kernel has sent, once none of it was acknowledged for `STUCK` seconds. On a long path an honest client always has much
-  on its way, and acknowledges some of it all the time: that is never counted;
+  on its way, and acknowledges some of it all the time: that is never counted. So it is with what a UNIX socket's peer has not read;
 - what the kernel has received, once nothing was read for `STUCK` seconds. An honest client that takes what it is sent is
   read again long before.
 

@@ -281,10 +281,10 @@ def queued_errno(ancillary: list[Control]) -> int | None:
 
 
 def unacknowledged(sock: socket.socket) -> int:
-    """Tell how many bytes of a TCP connection the peer's system has not acknowledged (tcp(7), SIOCOUTQ).
+    """Tell how many bytes of a connection the peer's system has not acknowledged (tcp(7), SIOCOUTQ).
 
     Args:
-        sock: Connected.
+        sock: Connected; of a UNIX socket it is the memory of what the peer has not read.
 
     Returns:
         Bytes sent or waiting in the kernel; 0 where the system does not tell.
@@ -303,15 +303,15 @@ def unsent(sock: socket.socket) -> int:
     """Tell how many bytes the kernel was given to send and has not sent yet (SIOCOUTQNSD, linux/sockios.h).
 
     Args:
-        sock: Connected; of a UNIX socket it is what the peer has not read.
+        sock: Connected.
 
     Returns:
-        Bytes, which the peer's window or the path leaves no room for; 0 where the system does not tell.
+        Bytes, which the peer's window or the path leaves no room for; 0 where the system does not tell, and of a UNIX socket: its
+        peer has all at once.
     """
-    if not LINUX:
+    if not LINUX or sock.family == socket.AF_UNIX:
         return 0
-    which = termios.TIOCOUTQ if sock.family == socket.AF_UNIX else SIOCOUTQNSD
-    return int.from_bytes(fcntl.ioctl(sock.fileno(), which, bytes(4)), sys.byteorder)
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), SIOCOUTQNSD, bytes(4)), sys.byteorder)
 
 
 def round_trip(sock: socket.socket) -> tuple[float, int] | None:
