@@ -56,12 +56,16 @@ class Complaints:
         self._loop.start(INTERVAL, now=False)
 
     def stop(self) -> None:
-        """End."""
-        self._loop.stop()
+        """End: a listener that is closed cannot be looked at. Idempotent."""
+        if self._loop.running:
+            self._loop.stop()
 
     def _look(self) -> None:
         for listener in self._told:
-            self._look_at(listener)
+            try:
+                self._look_at(listener)
+            except Exception:  # noqa: BLE001  # of one listener: the others are looked at, and the next look comes
+                self._log.failure("{where}: not looked at", where=listener.where)
 
     def _look_at(self, listener: Complaining) -> None:
         found = listener.warnings()

@@ -151,6 +151,7 @@ class EchoService(Service):
         """
         super().stopService()
         self._notifier.stopping()
+        self._complaints.stop()
         gate = self._gate
         self._drain = Drain(
             gate.connections,
@@ -188,7 +189,6 @@ class EchoService(Service):
         if drained.finished or drained.aborted:
             self._log.info("{drained}", drained=str(drained))
         self._drop_report.stop()
-        self._complaints.stop()
         self._gate.stop()
         for listener in self.listeners:
             self._log.info("{where}: stopped after {totals}", where=listener.where, totals=listener.totals())

@@ -70,3 +70,32 @@ class ComplaintsTests(SynchronousTestCase):
 
         self.assertEqual(self.log.lines, ["TCP [::]:7: one", "TCP [::]:7: three"])
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_one_that_cannot_be_looked_at(self) -> None:
+        """It is logged, the others are looked at, and so is this one an hour later."""
+        other = Listener()
+        other.where = "UDP [::]:7"
+        self.complaints.tell(other)
+        warnings = self.listener.warnings
+        self.listener.warnings = _fail  # type: ignore[method-assign]
+        other.found = ["two"]
+        self.clock.advance(3600)
+        self.listener.warnings = warnings  # type: ignore[method-assign]
+        self.listener.found = ["one", "three"]
+        self.clock.advance(3600)
+
+        self.assertEqual(
+            self.log.lines,
+            ["TCP [::]:7: one", "TCP [::]:7: not looked at", "UDP [::]:7: two", "TCP [::]:7: three"],
+        )
+
+    def test_stopping_twice(self) -> None:
+        """The end comes once, whatever has ended before."""
+        self.complaints.stop()
+        self.complaints.stop()
+
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+
+def _fail() -> list[str]:
+    raise OSError("Bad file descriptor")

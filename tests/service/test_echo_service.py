@@ -24,7 +24,7 @@ from echosvc.protocols import WireProtocol
 from echosvc.service import EchoService, open_service
 from echosvc.service import echo_service as service_module
 from echosvc.settings import Settings
-from echosvc.transports import StreamTransport, tls
+from echosvc.transports import StreamPort, StreamTransport, tls
 from echosvc.transports.hub import hub_for
 from echosvc.transports.messages import PlainMessages
 from echosvc.transports.rights import RESERVE
@@ -217,6 +217,24 @@ class ServiceTests(ServiceCase):
 
         self.assertFalse(service.running)
         self.assertEqual([], self.reactor.getReaders())
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_an_hour_that_ends_in_a_drain(self) -> None:
+        """Sockets that are closed are not looked at for warnings; all that follows a drain is done."""
+        service = self.start(FakeReactor())
+        self.reactor.advance(3599)
+        port = service.listeners[0].port
+        client = socket.create_connection(("127.0.0.1", port), 5)
+        self.addCleanup(client.close)
+        (listening,) = (each for each in self.reactor.getReaders() if isinstance(each, StreamPort))
+        listening.doRead()
+        stopped = self.parent.stopService()
+        self.reactor.pump([1.0] * 3)
+        self.assertNoResult(stopped)
+        self.reactor.pump([1.0] * 15)
+
+        self.successResultOf(stopped)
+        self.assertEqual([], self.flushLoggedErrors())
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_stops_clean_with_files(self) -> None:
