@@ -22,11 +22,11 @@ import socket
 import struct
 import termios
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from echosvc.transports.accepting import NO_LINGER
-from echosvc.transports.linux import SO_PASSRIGHTS, Control
+from echosvc.transports.linux import LINUX, SO_PASSCRED, SO_PASSPIDFD, SO_PASSRIGHTS, SO_PASSSEC, Control
 
 __all__ = [
     "MOST_SENT",
@@ -59,8 +59,13 @@ REST = 0.1
 #: Seconds that the close of a bound socket is waited for: so another can be bound to its name at once, if nothing hinders.
 GRACE = 0.05
 
-#: Messages that are read from a socket before it is closed: more than any buffer holds.
-_MOST_MESSAGES = 65_536
+#: Messages and connections that are taken out of a descriptor, and of all that it holds, before it is closed with the rest. A socket
+#: holds some 280 with the system's own buffers.
+_MOST_TAKEN = 4096
+
+#: Room for what else a sender may have its socket report beside a message: credentials, times. Without room, descriptors are cut off,
+#: and the kernel closes those.
+_BESIDE = 256
 
 
 def refuse_descriptors(sock: socket.socket) -> bool:
@@ -218,8 +223,15 @@ def _start(work: Callable[[], None]) -> threading.Thread | None:
     return thread
 
 
-def _dismantle(descriptor: int) -> None:
-    """Close a descriptor, and before it what would be closed with it."""
+def _dismantle(descriptor: int, left: Iterator[object] | None = None) -> None:
+    """Close a descriptor, and before it what would be closed with it.
+
+    Args:
+        descriptor: What was sent. Its sender, and others, may have it, too, and go on to use it.
+        left: Has one item for each message or connection that may still be taken; None at the outermost.
+    """
+    if left is None:
+        left = iter(range(_MOST_TAKEN))
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError:  # no socket
@@ -231,16 +243,27 @@ def _dismantle(descriptor: int) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             return
         sock.setblocking(False)
+        sock.shutdown(socket.SHUT_RD)  # from here on nothing more comes, and nothing is waited for
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            for _ in range(_MOST_MESSAGES):
-                _dismantle(sock.accept()[0].detach())
+            for _ in left:
+                _dismantle(sock.accept()[0].detach(), left)
+        else:
+            _take_out(sock, left)
+
+
+def _take_out(sock: socket.socket, left: Iterator[object]) -> None:
+    """Dismantle what was sent to a UNIX socket, until nothing is left, or an error tells so."""
+    # Else a read passes urgent data by, and drops it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    if LINUX:
+        for option in (SO_PASSSEC, SO_PASSPIDFD):  # one takes room, the other opens a descriptor
+            with contextlib.suppress(OSError):  # not known to this kernel
+                sock.setsockopt(socket.SOL_SOCKET, option, 0)
+        # Every message has credentials then, and the end has none: that tells it from an empty message of SOCK_SEQPACKET.
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSCRED, 1)
+    for _ in left:
+        data, ancillary, _, _ = sock.recvmsg(65_536, RIGHTS_ROOM + _BESIDE, socket.MSG_DONTWAIT)
+        for each in received(ancillary):
+            _dismantle(each, left)
+        if not data and (not ancillary or sock.type == socket.SOCK_STREAM):
             return
-        sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_OOBINLINE, 1
-        )  # else a read passes urgent data by, and drops it
-        for _ in range(_MOST_MESSAGES):
-            data, ancillary, _, _ = sock.recvmsg(65_536, RIGHTS_ROOM)
-            for each in received(ancillary):
-                _dismantle(each)
-            if not data and not ancillary and sock.type == socket.SOCK_STREAM:
-                return

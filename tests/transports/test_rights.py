@@ -8,7 +8,8 @@ import queue
 import socket
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -23,6 +24,7 @@ from echosvc.admin.server import AdminFactory
 from echosvc.protocols import DatagramEcho, EchoFactory
 from echosvc.protocols.qotd import QotdFactory
 from echosvc.transports import UnixDatagramPort, rights
+from echosvc.transports.linux import SO_PASSCRED, SO_PASSPIDFD, SO_PASSSEC
 from echosvc.transports.rights import REST, WAITING, SentDescriptors, close_bound, close_connection
 from echosvc.transports.unix import receives_descriptors
 from tests.certificates import folder_for
@@ -31,6 +33,9 @@ from tests.transports.test_unix_port import UnixPortCase
 
 #: No option of any socket.
 _NO_OPTION = 0x7FFF
+
+#: Of Linux; the module does not name it.
+_SO_TIMESTAMPNS = 35
 
 
 def lingering(test: SynchronousTestCase) -> tuple[int, socket.socket]:
@@ -347,6 +352,82 @@ class ClosingTests(SynchronousTestCase):
                 rights._dismantle(outer_end.detach())
 
             self.assertFalse(lingers(copy))
+
+    def test_nor_does_one_behind_empty_messages(self) -> None:
+        """An empty message is no end, the peer's end is one: SOCK_SEQPACKET tells it for ever."""
+        reads = self.count_reads()
+        descriptor, copy = lingering(self)
+        ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with peer:
+            for _ in range(2):
+                peer.send(b"")
+            send(peer, descriptor)
+        rights._dismantle(ours.detach())
+
+        self.assertEqual((False, 4), (lingers(copy), len(reads)))
+
+    def test_nor_does_the_last_of_many(self) -> None:
+        """Whatever else the sender has its socket report beside them, none is cut off, and nothing else is opened."""
+        for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM):
+            descriptor, copy = lingering(self)
+            ours, peer = socket.socketpair(socket.AF_UNIX, kind)
+            for option in (SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD, _SO_TIMESTAMPNS):
+                with contextlib.suppress(OSError):  # the kernel does not know it
+                    ours.setsockopt(socket.SOL_SOCKET, option, 1)
+            with peer, contextlib.closing(socket.socket(fileno=descriptor)):
+                socket.send_fds(peer, [b"x"], [0] * (rights.MOST_SENT - 1) + [descriptor])
+            rights._dismantle(ours.detach())
+
+            self.assertFalse(lingers(copy))
+
+    def test_a_sender_that_goes_on(self) -> None:
+        """Nothing can be sent to a socket, nor connected to it, once it is looked at."""
+        name = f"\0{self.path}"
+        for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM):
+            ours, peer = socket.socketpair(socket.AF_UNIX, kind)
+            with peer, ours:
+                peer.send(b"x")
+                reads = self.count_reads(partial(peer.send, b"x"))
+                rights._dismantle(ours.dup().detach())
+
+            self.assertLessEqual(len(reads), 2)
+        with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+            listening.bind(name)
+            listening.listen()
+            rights._dismantle(listening.dup().detach())
+
+            self.assertRaises(ConnectionRefusedError, client.connect, name)
+
+    def test_as_many_as_may_be(self) -> None:
+        """There is an end to what one descriptor costs, with all that it holds."""
+        self.patch(rights, "_MOST_TAKEN", 10)
+        reads = self.count_reads()
+        outer, outer_end = socket.socketpair(socket.AF_UNIX)
+        with outer:
+            for _ in range(5):
+                inner, inner_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with inner:
+                    for _ in range(5):
+                        inner.send(b"x")
+                    send(outer, inner_end.detach())
+            rights._dismantle(outer_end.detach())
+
+        self.assertEqual(10, len(reads))
+
+    def count_reads(self, then: Callable[[], object] = lambda: None) -> list[object]:
+        """Return what grows by an item with each read; the first hundred are followed by something else."""
+        reads: list[object] = []
+
+        def received(ancillary: Any) -> list[int]:
+            reads.append(ancillary)
+            if len(reads) < 100:
+                with contextlib.suppress(OSError):
+                    then()
+            return found(ancillary)
+
+        found = rights.received
+        self.patch(rights, "received", received)
+        return reads
 
     def test_nor_does_one_that_was_sent_to_a_listening_socket(self) -> None:
         """A connection that nobody has accepted may have been sent descriptors, too."""
