@@ -154,7 +154,7 @@ class PlainMessages(Messages):
         received: list[tuple[bytearray, Source]] = []
         destinations: list[bytes] = []
         refused: dict[int, str] = {}
-        while len(received) < BATCH:
+        while len(received) < BATCH and self._may_receive():
             try:
                 data, ancillary, flags, sockaddr = self._socket.recvmsg(*self._room)
             except BlockingIOError:
@@ -173,6 +173,10 @@ class PlainMessages(Messages):
         sources = [source for _, source in received]
         self._envelopes = list(zip(sources, destinations, strict=True))
         return len(received)
+
+    def _may_receive(self) -> bool:
+        """Whether what comes beside one more datagram could be received, too."""
+        return True
 
     def _source_of(self, sockaddr: Any, ancillary: list[Control]) -> Source:
         """Tell whom a datagram came from, and see to its control messages."""

@@ -47,13 +47,13 @@ __all__ = [
 MOST_SENT = 253
 RIGHTS_ROOM = socket.CMSG_SPACE(MOST_SENT * 4)
 
-#: Threads at most, and descriptors that may wait for them. Only files whose server does not answer keep a thread for long.
+#: Threads at most, and descriptors that may wait for them before another message is received. Only files whose server does not answer keep a thread for long.
 THREADS, WAITING = 4, 512
 
 #: Descriptors that must be free for this: if one cannot be received, the kernel closes it in our thread.
 RESERVE = WAITING + MOST_SENT
 
-#: Seconds for which a UNIX socket is not read while as many wait as may, and after which a thread that could not be started is tried again.
+#: Seconds for which a UNIX socket is not read while too many wait, and after which a thread that could not be started is tried again.
 REST = 0.1
 
 #: Seconds that the close of a bound socket is waited for: so another can be bound to its name at once, if nothing hinders.
@@ -136,9 +136,9 @@ class SentDescriptors:
         self._call_later = call_later
         self._tries_again = False
 
-    def is_full(self) -> bool:
-        """Whether as many wait to be closed as may. To be asked before more are received."""
-        return self._waiting >= WAITING
+    def may_receive(self) -> int:
+        """Return how many messages may be received now, each with as many descriptors as one can carry: then all fit in `RESERVE`."""
+        return max(0, RESERVE - self._waiting) // MOST_SENT
 
     def close(self, descriptors: Iterable[int]) -> None:
         """Close descriptors, some time later. To be called in the reactor's thread."""

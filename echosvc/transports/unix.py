@@ -79,7 +79,7 @@ class _UnixConnection(PatientConnection):
 
     def doRead(self, *_: Any) -> Any:
         """Read as Twisted does: the next class that knows how is its own."""
-        if self._may_hold and SENT.is_full():
+        if self._may_hold and not SENT.may_receive():
             self.reactor.removeReader(self)
             self.reactor.callLater(REST, self._read_again)
             return None
@@ -169,7 +169,7 @@ class UnixStreamPort(StreamPort):
 
     def doRead(self) -> None:
         """Accept those that wait, unless too many descriptors wait to be closed: then a little later."""
-        if SENT.is_full() and not self._kernel_refuses:
+        if not SENT.may_receive() and not self._kernel_refuses:
             self._take_a_rest()
         else:
             super().doRead()

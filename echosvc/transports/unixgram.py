@@ -63,6 +63,10 @@ class _UnixMessages(PlainMessages):
             self._users = []
         return super().receive()
 
+    def _may_receive(self) -> bool:
+        """Whether the descriptors of one more message could be received, after those of this batch."""
+        return SENT.may_receive() > 0
+
     def _source_of(self, sockaddr: Any, ancillary: list[Control]) -> Source:
         if descriptors := received(ancillary):
             SENT.close(descriptors)
@@ -149,7 +153,7 @@ class UnixDatagramPort(DatagramPort):
 
     def doRead(self) -> None:
         """Serve what is waiting, unless too many descriptors wait to be closed: then a little later."""
-        if SENT.is_full() and not self._kernel_refuses:
+        if not SENT.may_receive() and not self._kernel_refuses:
             self.stopReading()
             reactor: Any = self.reactor  # annotated as what watches descriptors alone
             reactor.callLater(REST, self._read_again)

@@ -94,7 +94,7 @@ class Older:
         self.handed: list[int] = []
         self.full = False
         test.patch(SentDescriptors, "close", lambda _, descriptors: self.handed.extend(descriptors))
-        test.patch(SentDescriptors, "is_full", lambda _: self.full)
+        test.patch(SentDescriptors, "may_receive", lambda _: 0 if self.full else 3)
         test.addCleanup(lambda: close_all(self.handed))
 
 
@@ -299,6 +299,42 @@ class ReceivedDatagramTests(Older, UnixPortCase):
 
         self.assertEqual(1, self.port.datagrams_in)
 
+    def test_as_many_as_there_is_room_for(self) -> None:
+        """A read ends when the descriptors of one more message might not fit: the kernel would close them in the reactor's thread."""
+        self.patch(
+            SentDescriptors, "may_receive", lambda _: (rights.RESERVE - len(self.handed)) // rights.MOST_SENT
+        )
+        queued = self.fill([0] * rights.MOST_SENT)
+        self.port.doRead()
+        self.assertEqual(
+            (3, rights.RESERVE // rights.MOST_SENT * rights.MOST_SENT),
+            (self.port.datagrams_in, len(self.handed)),
+        )
+        for _ in range(queued):
+            close_all(self.handed)
+            self.handed.clear()
+            self.reactor.advance(REST)
+            self.port.doRead()
+
+        self.assertEqual(queued, self.port.datagrams_in)
+
+    def test_datagrams_without_any(self) -> None:
+        """They are read by the batch, as ever."""
+        queued = self.fill([])
+        self.port.doRead()
+
+        self.assertEqual(queued, self.port.datagrams_in)
+
+    def fill(self, descriptors: list[int]) -> int:
+        """Send as many datagrams as wait in the kernel, 20 at most; return how many."""
+        self.datagrams.setblocking(False)
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(20):
+                socket.send_fds(self.datagrams, [b"x"], descriptors)
+                count += 1
+        return count
+
     def test_a_port_that_is_closed_meanwhile(self) -> None:
         """It is not read again."""
         self.full = True
@@ -458,21 +494,22 @@ class ClosingTests(SynchronousTestCase):
         self.assertTrue(all(each.daemon for each in started))
 
     def test_full(self) -> None:
-        """There is an end to how many may wait; and when they are closed there is room again."""
+        """All that may be received has its place in the reserve; and when some are closed there is room again."""
         sent = SentDescriptors()
         let_go = threading.Event()
         self.patch(rights, "_dismantle", lambda _: let_go.wait(10))
-        sent.close(range(WAITING - 1))
-        self.assertFalse(sent.is_full())
-        sent.close([0])
-        self.assertTrue(sent.is_full())
+        found = [sent.may_receive()]
+        for count in (6, 1, 252, 1, 252, 1):
+            sent.close([0] * count)
+            found.append(sent.may_receive())
+        self.assertEqual(([3, 3, 2, 2, 1, 1, 0], WAITING + 1), (found, sent._waiting))
         let_go.set()
         for _ in range(1000):
             if not sent._waiting:
                 break
             threading.Event().wait(0.01)
 
-        self.assertFalse(sent.is_full())
+        self.assertEqual(3, sent.may_receive())
 
     def test_without_threads(self) -> None:
         """Where the system has no thread left, they wait until it has, and no further one is needed; a bound socket is closed at once."""
