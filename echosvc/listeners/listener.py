@@ -169,13 +169,14 @@ class Listener:
         if self._served is None:
             close_bound(self._sock)
             return maybeDeferred(lambda: None)
-        if not self._served.connected:
+        served = self._served
+        if not served.connected:
             pass  # stopped already
-        elif isinstance(self._served, DatagramPort):
-            self._served.serve_waiting()
+        elif isinstance(served, DatagramPort):
+            return maybeDeferred(served.serve_waiting).addCallback(lambda _: served.stopListening())
         else:
-            self._served.accept_waiting()
-        return maybeDeferred(self._served.stopListening)
+            served.accept_waiting()
+        return maybeDeferred(served.stopListening)
 
     def succeed(self, settings: ListenerSettings, wire: WireProtocol, layers: Layers) -> Listener:
         """Make the listener that is to serve this socket from now on, with other settings. It is not started.

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from twisted.internet import error, udp
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
@@ -178,13 +179,14 @@ class DatagramPort(udp.Port):
         if not self._drain_error_queue() and number is not None:
             self._failed("receive", number)
 
-    def serve_waiting(self) -> None:
-        """Serve what has come in already, before the port is closed; not for ever, if more comes in all the time."""
+    def serve_waiting(self) -> Deferred[None] | None:
+        """Serve what has come in already, before the port is closed, in a bounded number of reads; None says that it is done."""
         for _ in range(WAITING // BATCH):
             before = self.datagrams_in + self.drops.total()
             self.doRead()
             if self.datagrams_in + self.drops.total() == before:
-                return
+                break
+        return None
 
     def _receive(self, tries: int) -> tuple[int, int | None]:
         """Receive, and return how many messages there are, and the errno if the kernel told an error first.

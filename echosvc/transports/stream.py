@@ -307,7 +307,7 @@ class StreamPort(tcp.Port):
     def accept_waiting(self) -> None:
         """Accept whoever waits already: those whose connections would be reset when the socket is closed."""
         self.numberAccepts = MOST_WAITING
-        self.doRead()
+        StreamPort.doRead(self)  # a port that rests accepts them, too
 
     def _welcome(self, sock: socket.socket, address: SockAddr) -> None:
         """Connect an accepted socket with a protocol. What the protocol raises ends its connection, and no other."""
@@ -362,10 +362,11 @@ class StreamPort(tcp.Port):
             self._take_a_rest()
 
     def _take_a_rest(self) -> None:
-        """Accept nobody for a moment. Those who are in are served, and the kernel's queue keeps who comes."""
+        """Accept no connection for a moment. Those that were accepted are served, the kernel's queue keeps the others. Idempotent."""
         self.stopReading()
-        reactor: Any = self.reactor  # annotated as what watches descriptors alone
-        self._rest = reactor.callLater(REST, self._go_on)
+        if self._rest is None:
+            reactor: Any = self.reactor  # annotated as what watches descriptors alone
+            self._rest = reactor.callLater(REST, self._go_on)
 
     def _go_on(self) -> None:
         self._rest = None

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from echosvc.transports.datagram import DatagramPort
 from echosvc.transports.linux import LINUX, SO_PASSCRED, Control
@@ -37,6 +39,9 @@ __all__ = ["UnixDatagramPort"]
 
 #: Larger than what a UNIX socket sends by default (net.core.wmem_default, 208 KiB).
 _MAX_DATAGRAM = 256 * 1024
+
+#: How often it is tried, `REST` apart, to read what waits when the port is closed.
+_LAST_LOOKS = 10
 
 
 class _UnixMessages(PlainMessages):
@@ -133,6 +138,7 @@ class UnixDatagramPort(DatagramPort):
     """
 
     _messages: _UnixMessages
+    _rests = False
 
     def _bindSocket(self) -> None:
         if LINUX:
@@ -153,12 +159,26 @@ class UnixDatagramPort(DatagramPort):
 
     def doRead(self) -> None:
         """Serve what is waiting, unless too many descriptors wait to be closed: then a little later."""
-        if not SENT.may_receive() and not self._kernel_refuses:
+        self._rests = not SENT.may_receive() and not self._kernel_refuses
+        if self._rests:
             self.stopReading()
             reactor: Any = self.reactor  # annotated as what watches descriptors alone
             reactor.callLater(REST, self._read_again)
         else:
             super().doRead()
+
+    def serve_waiting(self) -> Deferred[None] | None:
+        """Serve what has come in already; if too many descriptors wait to be closed, wait until there is room: a second at most."""
+        return self._serve_waiting(_LAST_LOOKS)
+
+    def _serve_waiting(self, looks: int) -> Deferred[None] | None:
+        if not self.connected:
+            return None
+        super().serve_waiting()
+        if not self._rests or not looks:
+            return None
+        reactor: Any = self.reactor
+        return deferLater(reactor, REST).addCallback(lambda _: self._serve_waiting(looks - 1))
 
     def _read_again(self) -> None:
         if self.connected and not self._stopping:

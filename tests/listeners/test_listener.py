@@ -22,6 +22,7 @@ from echosvc.listeners.layers import Layers
 from echosvc.listeners.listener import Listener, describe
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.protocols import DatagramEcho, EchoFactory, WireProtocol, find
+from echosvc.transports import rights
 from echosvc.transports.addresses import display
 from echosvc.transports.hub import hub_for
 from tests.doubles import FakeReactor, udp_socket
@@ -431,6 +432,21 @@ class EndTests(ListeningCase):
 
         self.assertEqual([(LogLevel.warn, f"{path} stays behind: Permission denied")], said)
         self.assertRaises(ConnectionRefusedError, self.client().connect, str(path))
+
+    def test_waits_for_room_for_the_descriptors_of_what_waits(self) -> None:
+        """A UNIX datagram socket is read before it is closed, though too many descriptors wait to be closed."""
+        self.patch(rights, "SO_PASSRIGHTS", 0x7FFF)  # as before Linux 6.16
+        path = str(self.folder() / "echo")
+        listener = self.start(unixgram_listener(path))
+        self.client(socket.SOCK_DGRAM).sendto(b"hello", path)
+        with mock.patch.object(rights.SENT, "_waiting", rights.WAITING + 1):
+            stopped = listener.stop()
+            self.reactor.advance(rights.REST)
+            self.assertNoResult(stopped)
+        self.reactor.pump([rights.REST, 0])
+
+        self.successResultOf(stopped)
+        self.assertIn("1 datagrams (5 bytes) in", listener.totals())
 
     def test_stops_in_silence_otherwise(self) -> None:
         """Nothing is logged of what went well: the service's own line says that it has stopped."""

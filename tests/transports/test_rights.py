@@ -244,6 +244,34 @@ class ReceivedTests(Older, UnixPortCase):
 
         self.assertEqual([b"hello"] * 2, [each.recv(9) for each in (client, late)])
 
+    def test_connections_that_wait_when_the_port_is_closed(self) -> None:
+        """They are accepted however many descriptors wait, and served when there is room."""
+        port = self.open_port(EchoFactory())
+        client = self.client(port)
+        client.send(b"hello")
+        self.full = True
+        port.doRead()
+        port.accept_waiting()
+        port.stopListening()
+        self.reactor.advance(0)
+        self.hub.doRead()
+        self.full = False
+        self.reactor.advance(REST)
+        self.hub.doRead()
+
+        self.assertEqual(b"hello", client.recv(9))
+
+    def test_a_rest_in_a_rest(self) -> None:
+        """A port that is closed meanwhile is not watched again."""
+        port = self.open_port(EchoFactory())
+        self.full = True
+        port.doRead()
+        port.doRead()
+        port.stopListening()
+        self.reactor.advance(0)
+
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
     def test_a_connection_that_ends_meanwhile(self) -> None:
         """It is not read again."""
         client, transport = self.connect(self.open_port(EchoFactory()))
@@ -334,6 +362,34 @@ class ReceivedDatagramTests(Older, UnixPortCase):
                 socket.send_fds(self.datagrams, [b"x"], descriptors)
                 count += 1
         return count
+
+    def test_those_that_wait_when_the_port_is_closed(self) -> None:
+        """They are served as soon as there is room, within a second: then the port is closed all the same."""
+        for room_after, served in ((3, 1), (99, 0)):
+            self.datagrams.send(b"x")
+            before = self.port.datagrams_in
+            self.full = True
+            waiting = self.port.serve_waiting()
+            assert waiting is not None
+            for number in range(10):
+                self.assertNoResult(waiting)
+                self.full = number < room_after - 1
+                self.reactor.advance(REST)
+                if not self.full:
+                    break
+
+            self.successResultOf(waiting)
+            self.assertEqual(served, self.port.datagrams_in - before)
+
+    def test_a_port_that_is_lost_before_there_is_room(self) -> None:
+        """It is not read any more."""
+        self.full = True
+        waiting = self.port.serve_waiting()
+        assert waiting is not None
+        self.port.connectionLost()
+        self.reactor.advance(REST)
+
+        self.successResultOf(waiting)
 
     def test_a_port_that_is_closed_meanwhile(self) -> None:
         """It is not read again."""
