@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 import attrs
 
 from echosvc.admission import ScreenSettings
 from echosvc.admission.quota import Limits
-from echosvc.listeners import ListenerSettings, UnixSocket
+from echosvc.listeners import ListenerSettings
 from echosvc.settings import Settings
 
 __all__ = ["count_of", "part_of"]
@@ -22,15 +23,16 @@ def count_of(settings: Settings) -> int:
     return len(os.sched_getaffinity(0)) if settings.workers == "auto" else settings.workers
 
 
-def part_of(settings: Settings, count: int) -> Settings:
+def part_of(settings: Settings, count: int, common: Collection[int] = ()) -> Settings:
     """Divide the limits of a service among its workers.
 
-    Whole numbers are rounded up. What a source may send in datagrams is divided for UNIX sockets, which all workers read. It is not divided
-    for ports: there its flow stays on one worker.
+    Whole numbers are rounded up. What a source may send in datagrams is divided where all workers read the same socket. It is not divided
+    where each worker has a socket of its own: there a flow stays on one worker.
 
     Args:
         settings: Those of the service.
         count: How many workers there are.
+        common: The numbers of the listeners whose sockets all workers read, whatever place the settings name.
 
     Returns:
         Those of each worker.
@@ -40,11 +42,14 @@ def part_of(settings: Settings, count: int) -> Settings:
         limits=_limits(settings.gate.limits, count),
         max_queued=max(LEAST_QUEUED, -(-settings.gate.max_queued // count)),
     )
-    listeners = tuple(_listener(each, count) for each in settings.listeners)
+    listeners = tuple(
+        _listener(each, count, readers=count if number in common else 1)
+        for number, each in enumerate(settings.listeners)
+    )
     return attrs.evolve(settings, listeners=listeners, gate=gate, workers=0, admin=None, log_format="text")
 
 
-def _listener(listener: ListenerSettings, count: int) -> ListenerSettings:
+def _listener(listener: ListenerSettings, count: int, *, readers: int) -> ListenerSettings:
     return attrs.evolve(
         listener,
         answer_rate=listener.answer_rate / count,
@@ -56,15 +61,13 @@ def _listener(listener: ListenerSettings, count: int) -> ListenerSettings:
             if listener.door.byte_rate_total
             else 0.0,
         ),
-        screen=_screen(listener, count),
+        screen=_screen(listener.screen, count, readers),
     )
 
 
-def _screen(listener: ListenerSettings, count: int) -> ScreenSettings:
-    each = count if isinstance(listener.place, UnixSocket) else 1
-    screen = listener.screen
+def _screen(screen: ScreenSettings, count: int, readers: int) -> ScreenSettings:
     return attrs.evolve(
-        screen, rate=screen.rate / each, burst=screen.burst / each, total=screen.total / count
+        screen, rate=screen.rate / readers, burst=screen.burst / readers, total=screen.total / count
     )
 
 

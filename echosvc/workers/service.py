@@ -118,12 +118,16 @@ class WorkersService(Service):
     def _load(self, settings: Settings, shared: Sequence[Shared]) -> Load:
         layout = []
         sockets: list[socket.socket] = []
+        common: set[int] = set()
         for each in shared:
             numbers = range(FIRST_SOCKET + len(sockets), FIRST_SOCKET + len(sockets) + len(each.sockets))
-            layout.append([settings.listeners.index(each.opened.settings), list(numbers)])
+            place = settings.listeners.index(each.opened.settings)
+            layout.append([place, list(numbers)])
             sockets += each.sockets
+            if each.is_common:
+                common.add(place)
         return Load(
-            settings=pack(part_of(settings, self._count)),
+            settings=pack(part_of(settings, self._count, common)),
             layout=json.dumps(layout),
             sockets=sockets,
             reactor=reactor_name(self._reactor),

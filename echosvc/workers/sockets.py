@@ -37,6 +37,11 @@ class Shared:
     sockets: tuple[socket.socket, ...]
     text: str
 
+    @property
+    def is_common(self) -> bool:
+        """Whether all workers read the same socket."""
+        return len(self.sockets) == 1
+
     def close(self) -> None:
         """Remove the file, and close every socket."""
         self.opened.close()

@@ -8,7 +8,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.admission import DoorSettings, GateSettings, Limits, ScreenSettings
-from echosvc.listeners import Internet, ListenerSettings, UnixSocket
+from echosvc.listeners import Internet, ListenerSettings
 from echosvc.settings import Settings
 from echosvc.workers.division import LEAST_QUEUED, count_of, part_of
 
@@ -56,12 +56,12 @@ class PartTests(SynchronousTestCase):
         self.assertEqual(part.screen, ScreenSettings(rate=1000.0, burst=50.0, total=1000.0))
         self.assertEqual(part.answer_rate, 25.0)
 
-    def test_datagrams_of_a_user_are_divided(self) -> None:
-        """All workers read one UNIX socket."""
-        listener = attrs.evolve(LISTENER, place=UnixSocket("unixgram", "@echo"))
-        (part,) = part_of(Settings(listeners=(listener,)), 4).listeners
+    def test_datagrams_of_a_source_are_divided_where_all_read_one_socket(self) -> None:
+        """Each worker sees a part of them; other listeners are left alone."""
+        other, common = part_of(Settings(listeners=(LISTENER, LISTENER)), 4, {1}).listeners
 
-        self.assertEqual(part.screen, ScreenSettings(rate=250.0, burst=12.5, total=1000.0))
+        self.assertEqual(common.screen, ScreenSettings(rate=250.0, burst=12.5, total=1000.0))
+        self.assertEqual(other.screen, ScreenSettings(rate=1000.0, burst=50.0, total=1000.0))
 
     def test_what_one_connection_has_is_not_divided(self) -> None:
         """Its pace, and what was not limited at all."""

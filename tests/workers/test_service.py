@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import socket
 from typing import Any
 
 import attrs
@@ -13,7 +14,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.errors import ExitCode, InvalidConfig, PortInUse
-from echosvc.listeners import Internet, ListenerSettings
+from echosvc.listeners import Internet, ListenerSettings, UnixSocket
+from echosvc.listeners import sockets as listener_sockets
+from echosvc.listeners.settings import Inherited
 from echosvc.observe import LatenessSnapshot, LogGuard, Snapshot
 from echosvc.settings import Settings
 from echosvc.workers import service as service_module
@@ -117,6 +120,32 @@ class StartTests(ServiceCase):
             [[0, [FIRST_SOCKET, FIRST_SOCKET + 1]], [1, [FIRST_SOCKET + 2, FIRST_SOCKET + 3]]],
         )
         self.assertEqual(len(load.sockets), 4)
+
+    def test_the_rate_of_a_source_is_divided_where_all_workers_read_one_socket(self) -> None:
+        """A UNIX socket and whatever a service manager passes on, UNIX or UDP: otherwise a source has its rate once for each worker."""
+        places = (
+            Internet("udp", 0, "127.0.0.1"),
+            UnixSocket("unixgram", f"@echosvc-{os.getpid()}"),
+            Inherited(name="gram"),
+            Inherited(name="udp"),
+        )
+        gram = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        gram.bind(f"\0echosvc-{os.getpid()}-inherited")
+        passed = {"gram": gram, "udp": udp_socket()}
+        for each in passed.values():
+            self.addCleanup(each.close)
+        self.patch(listener_sockets, "adopt", lambda place, *_: [passed[place.name].dup()])
+        service = self.open(
+            Settings(
+                listeners=tuple(ListenerSettings(protocol="echo", place=each) for each in places), workers=2
+            )
+        )
+        parts = unpack(service._load(service._settings, service._shared).settings).listeners
+        whole = [each.screen.rate for each in service._settings.listeners]
+
+        self.assertEqual(
+            [1, 2, 2, 2], [rate / each.screen.rate for rate, each in zip(whole, parts, strict=True)]
+        )
 
     def test_it_cannot_be_inspected_before_there_are_workers(self) -> None:
         """One that is taken over finds nothing of its parent's, which has the same user."""
