@@ -24,7 +24,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterable
 
-from echosvc.transports.linux import SO_PASSRIGHTS, Control
+from echosvc.transports.linux import SIOCATMARK, SO_PASSRIGHTS, Control
 
 __all__ = [
     "MOST_SENT",
@@ -35,8 +35,9 @@ __all__ = [
     "SentDescriptors",
     "close_bound",
     "close_connection",
+    "is_urgent",
+    "keep_urgent_data",
     "kernel_refuses",
-    "read_urgent_data",
     "received",
     "refuse_descriptors",
 ]
@@ -90,10 +91,17 @@ def kernel_refuses() -> bool:
     return False
 
 
-def read_urgent_data(sock: socket.socket) -> None:
-    """Have urgent data of a UNIX connection read with all other: a read would pass it by, and drop it and its descriptors."""
+def keep_urgent_data(sock: socket.socket) -> None:
+    """Have a read of a UNIX connection stop before urgent data: it would drop that, and close its descriptors in the reactor's thread."""
     with contextlib.suppress(OSError):  # before Linux 5.15 there is none
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def is_urgent(sock: socket.socket) -> bool:
+    """Tell whether the next byte of a UNIX connection is urgent (SIOCATMARK); it comes alone."""
+    with contextlib.suppress(OSError):  # before Linux 5.15 none is
+        return any(fcntl.ioctl(sock, SIOCATMARK, bytes(4)))
+    return False
 
 
 def received(ancillary: Iterable[Control]) -> list[int]:

@@ -21,10 +21,12 @@ from echosvc.transports.connection import DirectConnection
 from echosvc.transports.hub import hub_for
 from echosvc.transports.rights import (
     REST,
+    RIGHTS_ROOM,
     SENT,
     close_bound,
     close_connection,
-    read_urgent_data,
+    is_urgent,
+    keep_urgent_data,
     received,
     refuse_descriptors,
 )
@@ -72,8 +74,8 @@ class _UnixConnection(PatientConnection):
         super()._be_direct()
         if not self._receives():
             self._may_hold = not refuse_descriptors(self.socket)
-            if self._may_hold:
-                read_urgent_data(self.socket)
+        if self._may_hold:
+            keep_urgent_data(self.socket)
 
     def _receives(self) -> bool:
         """Whether its protocol receives descriptors, now or when a layer has made way for it."""
@@ -85,7 +87,17 @@ class _UnixConnection(PatientConnection):
             self.reactor.removeReader(self)
             self.reactor.callLater(REST, self._read_again)
             return None
+        if self._may_hold and is_urgent(self.socket):
+            self._drop_urgent_byte()
+            return None
         return super(DirectConnection, self).doRead()
+
+    def _drop_urgent_byte(self) -> None:
+        """Take an urgent byte with its descriptors, and drop it: it is no part of the stream, as on TCP."""
+        _, ancillary, _, _ = self.socket.recvmsg(1, RIGHTS_ROOM)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._ancillaryLevelSOLSOCKETTypeSCMRIGHTS(data)
 
     def _read_again(self) -> None:
         if self.connected and self._reading:

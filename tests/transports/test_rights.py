@@ -8,6 +8,7 @@ import resource
 import socket
 import struct
 import threading
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -49,7 +50,12 @@ def lingers(sock: socket.socket) -> bool:
 def send(sock: socket.socket, descriptor: int, flags: int = 0) -> None:
     """Send a descriptor with a byte, and close it."""
     with contextlib.closing(socket.socket(fileno=descriptor)):
-        socket.send_fds(sock, [b"x"], [descriptor], flags)
+        send_descriptors(sock, [descriptor], flags)
+
+
+def send_descriptors(sock: socket.socket, descriptors: list[int], flags: int) -> None:
+    """Send descriptors with a byte. `socket.send_fds` passes its flags over."""
+    sock.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))], flags)
 
 
 @implementer(IFileDescriptorReceiver)
@@ -213,7 +219,7 @@ class ReceivedTests(Older, UnixPortCase):
         """One that comes with urgent data is received like any other; a read would drop it otherwise, and close it."""
         client, _ = self.connect(self.open_port(EchoFactory()))
         client.send(b"a")
-        socket.send_fds(client, [b"!"], [0], socket.MSG_OOB)
+        send_descriptors(client, [0], socket.MSG_OOB)
         client.send(b"b")
         for _ in range(3):
             self.hub.doRead()
