@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import unix
@@ -41,6 +43,9 @@ __all__ = [
     "receives_descriptors",
 ]
 
+#: Why descriptors that were sent are closed.
+_UNWANTED = "descriptor-unwanted"
+
 _CREDENTIALS = struct.Struct("@iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -60,6 +65,13 @@ def _user_address(sock: socket.socket, name: Any) -> UserAddress:
         found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         peer.uid = _CREDENTIALS.unpack(found)[1]
     return peer
+
+
+def _counting(aborts: Counter[str] | None, reactor: Any) -> Callable[[int], None] | None:
+    """Count messages with descriptors that are told of in a thread; in the reactor's, where the counter is read."""
+    if aborts is None:
+        return None
+    return lambda messages: reactor.callFromThread(aborts.update, {_UNWANTED: messages})
 
 
 class _UnixConnection(PatientConnection):
@@ -110,11 +122,11 @@ class _UnixConnection(PatientConnection):
             return
         SENT.close(received([(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)]))
         if self.aborts is not None:
-            self.aborts["descriptor-unwanted"] += 1
+            self.aborts[_UNWANTED] += 1
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: FBT001  # Twisted's
         if self._may_hold:
-            close_connection(self.socket)
+            close_connection(self.socket, _counting(self.aborts, self.reactor))
         else:
             super()._closeSocket(orderly)
 
@@ -198,12 +210,11 @@ class UnixStreamPort(StreamPort):
     def _prepare(self, sock: socket.socket) -> None:
         """Leave it as it is: TCP's options mean nothing here."""
 
-    @staticmethod
-    def _turn_out(sock: socket.socket) -> None:
+    def _turn_out(self, sock: socket.socket) -> None:
         if refuse_descriptors(sock):
             sock.close()
         else:
-            close_connection(sock)
+            close_connection(sock, _counting(self.aborts, self.reactor))
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: FBT001  # Twisted's
         if self._kernel_refuses:  # what was sent before has been accepted by now

@@ -21,13 +21,12 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface import implementer
 
 from echosvc.protocols import EchoFactory
-from echosvc.transports import UnixStreamPort, stream
-from echosvc.transports.accepting import SpareDescriptor
+from echosvc.transports import UnixStreamPort
 from echosvc.transports.hub import hub_for
 from echosvc.transports.linux import LINUX
 from echosvc.transports.unix import UnixTransport
 from tests.doubles import FakeReactor
-from tests.transports.test_stream import RecorderFactory
+from tests.transports.test_stream import RecorderFactory, have_own_spare
 from tests.waiting import until
 
 STALL_TIMEOUT = 10.0
@@ -171,9 +170,7 @@ class PortTests(UnixPortCase):
 
     def test_out_of_descriptors(self) -> None:
         """Whoever comes when no descriptor is left is closed and not left waiting, as Twisted has it."""
-        spare = SpareDescriptor()  # the process's own may be above the limit that is set here
-        self.addCleanup(spare.give_up)
-        self.patch(stream, "SPARE", spare)
+        have_own_spare(self)
         port = self.open_port(RecorderFactory())
         clients = [self.client(port) for _ in range(3)]
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)

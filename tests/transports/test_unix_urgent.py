@@ -37,7 +37,7 @@ class UrgentTests(UnixPortCase):
         if not _has_urgent_data():
             raise SkipTest("needs Linux 5.15 (CONFIG_AF_UNIX_OOB)")
         self.handed: list[int] = []
-        self.patch(SentDescriptors, "close", lambda _, descriptors: self.handed.extend(descriptors))
+        self.patch(SentDescriptors, "close", lambda _, descriptors, *_tell: self.handed.extend(descriptors))
         self.addCleanup(lambda: close_all(self.handed))
 
     def turn(self) -> None:
