@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from echosvc.transports.accepting import NO_LINGER
-from echosvc.transports.linux import SO_PASSRIGHTS, Control
+from echosvc.transports.linux import SIOCATMARK, SO_PASSRIGHTS, Control
 
 __all__ = [
     "MOST_SENT",
@@ -37,8 +37,9 @@ __all__ = [
     "SentDescriptors",
     "close_bound",
     "close_connection",
+    "is_urgent",
+    "keep_urgent_data",
     "kernel_refuses",
-    "read_urgent_data",
     "received",
     "refuse_descriptors",
 ]
@@ -61,6 +62,9 @@ GRACE = 0.05
 
 #: Messages that are read from a socket before it is closed: more than any buffer holds.
 _MOST_MESSAGES = 65_536
+
+#: Told of messages that brought descriptors, in a thread; None where they are not counted.
+Tell = Callable[[int], None] | None
 
 
 def refuse_descriptors(sock: socket.socket) -> bool:
@@ -90,10 +94,17 @@ def kernel_refuses() -> bool:
     return False
 
 
-def read_urgent_data(sock: socket.socket) -> None:
-    """Have urgent data of a UNIX connection read with all other: a read would pass it by, and drop it and its descriptors."""
+def keep_urgent_data(sock: socket.socket) -> None:
+    """Have a read of a UNIX connection stop before urgent data: it would drop that, and close its descriptors in the reactor's thread."""
     with contextlib.suppress(OSError):  # before Linux 5.15 there is none
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def is_urgent(sock: socket.socket) -> bool:
+    """Tell whether the next byte of a UNIX connection is urgent (SIOCATMARK); it comes alone."""
+    with contextlib.suppress(OSError):  # before Linux 5.15 none is
+        return any(fcntl.ioctl(sock, SIOCATMARK, bytes(4)))
+    return False
 
 
 def received(ancillary: Iterable[Control]) -> list[int]:
@@ -124,7 +135,7 @@ class SentDescriptors:
     """
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object] = _call_later) -> None:
-        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[int, Tell]] = queue.SimpleQueue()
         self._threads = 0
         self._lock = threading.Lock()
         self._waiting = 0
@@ -135,12 +146,17 @@ class SentDescriptors:
         """Whether as many wait to be closed as may. To be asked before more are received."""
         return self._waiting >= WAITING
 
-    def close(self, descriptors: Iterable[int]) -> None:
-        """Close descriptors, some time later. To be called in the reactor's thread."""
+    def close(self, descriptors: Iterable[int], tell: Tell = None) -> None:
+        """Close descriptors, some time later. To be called in the reactor's thread.
+
+        Args:
+            descriptors: They belong to this class from now on.
+            tell: Called in a thread for each that is a UNIX socket and holds descriptors, with the number of messages that brought them.
+        """
         for each in descriptors:
             with self._lock:
                 self._waiting += 1
-            self._queue.put(each)
+            self._queue.put((each, tell))
             self._start_threads()
 
     def _start_threads(self) -> None:
@@ -166,21 +182,25 @@ class SentDescriptors:
 
     def _work(self) -> None:
         while True:
-            descriptor = self._queue.get()
+            descriptor, tell = self._queue.get()
+            messages = 0
             with contextlib.suppress(RecursionError):  # sockets in sockets in sockets: all are closed
-                _dismantle(descriptor)
+                messages = _dismantle(descriptor)
             with self._lock:
                 self._waiting -= 1
+            if messages and tell is not None:
+                tell(messages)
 
 
 SENT = SentDescriptors()
 
 
-def close_connection(sock: socket.socket) -> None:
+def close_connection(sock: socket.socket, tell: Tell = None) -> None:
     """Close a UNIX connection of ours that may hold descriptors. The peer sees the end at once.
 
     Args:
         sock: No other process has it. It is closed when this returns, or detached, and closed soon.
+        tell: Called in a thread if it holds descriptors, with the number of messages that brought them.
     """
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)  # from here on nothing more can be sent to it
@@ -188,7 +208,7 @@ def close_connection(sock: socket.socket) -> None:
             sock.close()  # no descriptor comes without a byte
             return
     if sock.fileno() >= 0:
-        SENT.close([sock.detach()])
+        SENT.close([sock.detach()], tell)
 
 
 def close_bound(sock: socket.socket) -> None:
@@ -218,29 +238,31 @@ def _start(work: Callable[[], None]) -> threading.Thread | None:
     return thread
 
 
-def _dismantle(descriptor: int) -> None:
-    """Close a descriptor, and before it what would be closed with it."""
+def _dismantle(descriptor: int) -> int:
+    """Close a descriptor, and before it what would be closed with it; return how many messages with descriptors it held."""
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError:  # no socket
         with contextlib.suppress(OSError):  # EIO of a network file system, for one: it is closed all the same
             os.close(descriptor)
-        return
+        return 0
+    messages = 0
     with sock, contextlib.suppress(OSError):  # until nothing is left
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-            return
+            return 0
         sock.setblocking(False)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             for _ in range(_MOST_MESSAGES):
                 _dismantle(sock.accept()[0].detach())
-            return
-        sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_OOBINLINE, 1
-        )  # else a read passes urgent data by, and drops it
+            return 0
+        keep_urgent_data(sock)
         for _ in range(_MOST_MESSAGES):
             data, ancillary, _, _ = sock.recvmsg(65_536, RIGHTS_ROOM)
-            for each in received(ancillary):
+            sent = received(ancillary)
+            messages += bool(sent)
+            for each in sent:
                 _dismantle(each)
             if not data and not ancillary and sock.type == socket.SOCK_STREAM:
-                return
+                break
+    return messages

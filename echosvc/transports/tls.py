@@ -14,7 +14,7 @@ The connection:
 The work:
 
 - A peer chooses how many records its bytes are, and one may cost 50 us (new keys) however short it is. So each is decrypted by
-  itself, and after a millisecond it is others' turn (`turns`). Meanwhile, and while the protocol has paused its transport,
+  itself, and after half a millisecond it is others' turn (`turns`). Meanwhile, and while the protocol has paused its transport,
   nothing more is read.
 - What a protocol writes while it is handed data leaves in one piece when it returns.
 """
