@@ -1,7 +1,9 @@
 """The beginning of a TLS connection: what a client may take before it has shown who it is.
 
-- It costs what a plain connection costs until its first message is whole (`client_hello`). Only then a session begins.
-- Sessions whose handshake is not done are limited in number (`handshakes`), in what they are sent, and in time.
+- It costs what a plain connection costs, and what it has sent, until its first message is whole (`client_hello`). Only then a
+  session begins.
+- Handshakes that are not done are limited in number (`handshakes`), in what they are sent, and in time: from when the session
+  begins, or from when more than a little of an unfinished message is held.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from echosvc.transports.client_hello import ClientHello, HelloGatherer
-from echosvc.transports.handshakes import FLIGHT, Handshakes
+from echosvc.transports.handshakes import FLIGHT, SMALL, Handshakes
 from echosvc.transports.tls_session import Session
 
 __all__ = ["FAILED", "LATE", "TOO_LONG", "Handshake", "HandshakeSettings", "Refusal"]
@@ -118,6 +120,8 @@ class Handshake:
         if not gatherer.feed(data):
             if gatherer.is_too_long:
                 raise Refusal(TOO_LONG, _ALERT + _ILLEGAL_PARAMETER)
+            if len(gatherer.data) > SMALL:
+                self._settings.unfinished.add(self, self._source())
             return b""
         self._gatherer = None
         self.hello = gatherer.hello()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import tracemalloc
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -74,18 +75,48 @@ class GatheringTests(SynchronousTestCase):
 
     def test_one_that_announces_too_much_is_refused_at_once(self) -> None:
         """9 bytes are enough to know."""
-        count, gatherer = self.fed(bytes.fromhex("16030140000100fffa"), 1)
+        count, gatherer = self.fed(bytes.fromhex("16030104000100fffa"), 1)
 
         self.assertEqual((count, gatherer.is_too_long, len(gatherer.data)), (0, True, 9))
 
     def test_many_small_records_are_refused(self) -> None:
         """Each costs time: a message of 16 KB in records of a byte would take a tenth of a second."""
-        hello = b"\x01" + (HELLO - 4).to_bytes(3) + bytes(HELLO - 4)
+        hello = b"\x01" + (HELLO - 9).to_bytes(3) + bytes(HELLO - 9)
         count, gatherer = self.fed(in_records(hello, 1), 6)
         self.assertEqual((count, gatherer.is_too_long), (0, True))
         self.assertLessEqual(len(gatherer.data), 6 * (RECORDS + 1))
 
-        self.assertNotEqual(self.fed(in_records(hello, HELLO), 1000)[0], 0)
+    def test_the_longest(self) -> None:
+        """It takes 16 KiB, headers of records included; a byte more is refused before it has come."""
+        for size in (HELLO, 5000):
+            headers = 5 * -(-HELLO // (size + 5))
+            for more in (0, 1):
+                length = HELLO - headers - 4 + more
+                data = in_records(b"\x01" + length.to_bytes(3) + bytes(length), size)
+                count, gatherer = self.fed(data, 1)
+
+                self.assertEqual((len(data), gatherer.is_too_long), (HELLO + more, bool(more)))
+                self.assertEqual(count, 0 if more else HELLO)
+
+    def test_a_record_that_announces_too_much_is_refused_at_once(self) -> None:
+        """However little the message has announced: nothing past the bound is ever waited for."""
+        begun = b"\x01" + (16000).to_bytes(3) + bytes(14986)
+        count, gatherer = self.fed(
+            in_records(begun, HELLO) + bytes.fromhex("1603014000") + bytes(16300), 1000
+        )
+
+        self.assertEqual((count, gatherer.is_too_long), (0, True))
+        self.assertLess(len(gatherer.data), HELLO)
+
+    def test_every_byte_is_kept_once(self) -> None:
+        """What waits for the rest takes the memory of what has come, and a few objects."""
+        hello = b"\x01" + (HELLO - 100).to_bytes(3) + bytes(HELLO - 100)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        gatherer = HelloGatherer()
+        self.assertFalse(gatherer.feed(in_records(hello, 5000)[:-1]))
+
+        self.assertLess(tracemalloc.get_traced_memory()[0], HELLO + 1024)
 
 
 class ParsingTests(SynchronousTestCase):
