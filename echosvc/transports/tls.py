@@ -61,6 +61,9 @@ PIECE = 4 * RECORD
 #: (RFC 8446 section 5.5). Asked for them all the time by a peer that reads nothing, it would otherwise fill the memory.
 CONTROL = RECORD
 
+#: Why a connection ends after its handshake if a record is damaged or makes no sense, or the peer says that it gives up (an alert).
+BROKEN = "tls-failed"
+
 #: Stands in for the protocol until there is one, and afterwards.
 _NONE = Protocol()
 
@@ -256,7 +259,7 @@ class TLSProtocol(ProtocolWrapper):
         try:
             data = session.receive(record)
         except ssl.SSLError:
-            self._close(Failure())
+            self._fail()
             return
         if session.answered > CONTROL:
             self._flush()
@@ -269,6 +272,8 @@ class TLSProtocol(ProtocolWrapper):
 
     def _tell_end_of_input(self) -> None:
         self._input_ended = True
+        if not (self.disconnecting or self._write_closing):
+            self.transport.peer_ended = True
         if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.readConnectionLost()
         else:
@@ -277,6 +282,9 @@ class TLSProtocol(ProtocolWrapper):
     def readConnectionLost(self) -> None:
         """The peer has closed its direction under TLS: as it should after close_notify, or in the middle of something."""
         if self._handshake is not None:
+            if not self._over:
+                self._over = True
+                self._count(FAILED)
             self.transport.loseConnection()
         elif not self._input_ended:
             self._close(_truncated())
@@ -335,7 +343,7 @@ class TLSProtocol(ProtocolWrapper):
             else:
                 self._write_pieces(session, data)
         except ssl.SSLError:
-            self._close(Failure())
+            self._fail()
 
     def _write_pieces(self, session: Session, data: bytes) -> None:
         """Write so much at a time that what is encrypted and not sent is bounded."""
@@ -432,6 +440,11 @@ class TLSProtocol(ProtocolWrapper):
             self.unregisterProducer()  # a transport whose producer is paused never closes
             producer.stopProducing()
 
+    def _fail(self) -> None:
+        """Close because TLS has failed, while its error is handled."""
+        self._count(BROKEN)
+        self._close(Failure())
+
     def _shut(self) -> None:
         """End our direction, and close when it is sent."""
         if not self._over:
@@ -473,8 +486,8 @@ class TLSFactory:
         handshakes: How they begin.
         clock: Keeps their deadlines, and calls later: the reactor, or a test's clock.
         refused: Where handshakes are counted that failed (``tls-handshake-failed``), took too long (``tls-handshake-late``),
-            sent too much (``tls-handshake-too-long``) or made room for others (``tls-handshake-evicted``), and peers that had
-            TLS answer too much (``tls-control-flood``).
+            sent too much (``tls-handshake-too-long``) or made room for others (``tls-handshake-evicted``), peers that had
+            TLS answer too much (``tls-control-flood``), and connections on which TLS failed later (``tls-failed``).
         turns: Lets connections go on that have sent more than fits into a turn; None for the one of the reactor.
     """
 

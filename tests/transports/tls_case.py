@@ -40,6 +40,7 @@ class Wire(StringTransport):
     half_closed = False
     aborted = False
     held = 0
+    peer_ended = False
     writes = 0
     why: str | None = None
 
