@@ -108,6 +108,9 @@ class TLSProtocol(ProtocolWrapper):
     _held: list[bytes] | None = None
     _held_size = 0
     _producer: IProducer | None = None
+    _streaming = False
+    #: Our direction is to end as soon as TLS sends again.
+    _ending = False
     #: What the protocol is told in place of what the transport says.
     _reason: Failure | None = None
 
@@ -242,7 +245,7 @@ class TLSProtocol(ProtocolWrapper):
                 break
         if self._input_ended:
             records.clear()
-        self.transport.held = len(records) if records.is_ready() else 0
+        self._count_held()
         if records.is_ready():
             self._stopped = True
             self.transport.pauseProducing()
@@ -261,10 +264,14 @@ class TLSProtocol(ProtocolWrapper):
         except ssl.SSLError:
             self._fail()
             return
+        if session.waits:
+            self._write_on(session)
         if session.answered > CONTROL:
             self._flush()
             self._count("tls-control-flood")
             self.abortConnection()
+        elif self._input_ended:
+            pass  # with what has waited
         elif data:
             self.wrappedProtocol.dataReceived(data)
         elif data is not None:
@@ -335,7 +342,7 @@ class TLSProtocol(ProtocolWrapper):
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
         session = self._session
-        if self._output_ended or not data or session is None:
+        if self._output_ended or self._ending or not data or session is None:
             return
         try:
             if len(data) <= RECORD:
@@ -344,6 +351,36 @@ class TLSProtocol(ProtocolWrapper):
                 self._write_pieces(session, data)
         except ssl.SSLError:
             self._fail()
+        else:
+            if session.waits:
+                self._count_held()
+                if self._streaming and self._producer is not None:
+                    self._producer.pauseProducing()  # type: ignore[attr-defined]  # as it streams
+
+    def _write_on(self, session: Session) -> None:
+        """Send what has waited for more input, and end what was to end after it; or wait on."""
+        try:
+            session.go_on()
+        except ssl.SSLError:
+            self._fail()
+            return
+        self._count_held()
+        if session.waits:
+            return
+        if self._ending:
+            self._ending = False
+            (self._shut if self.disconnecting else self._half_close)()
+            return
+        full = getattr(
+            self.transport, "producerPaused", False
+        )  # then the transport resumes it, when it has room
+        if self._streaming and self._producer is not None and not full:
+            self._producer.resumeProducing()  # type: ignore[attr-defined]  # as it streams
+
+    def _count_held(self) -> None:
+        """Tell the transport how many bytes are kept here."""
+        unsent = 0 if self._session is None else len(self._session.unsent)
+        self.transport.held = unsent + (len(self._records) if self._records.is_ready() else 0)
 
     def _write_pieces(self, session: Session, data: bytes) -> None:
         """Write so much at a time that what is encrypted and not sent is bounded."""
@@ -381,7 +418,7 @@ class TLSProtocol(ProtocolWrapper):
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: FBT001  # Twisted's
         """Take data from a producer: what it writes is queued by the transport, which tells it when to wait."""
-        self._producer = producer
+        self._producer, self._streaming = producer, streaming
         self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
@@ -433,6 +470,7 @@ class TLSProtocol(ProtocolWrapper):
         """
         self._reason = reason
         self.disconnecting = True
+        self._input_ended |= reason is not None  # nothing is waited for
         producer = self._producer
         if producer is None:
             self._shut()
@@ -447,23 +485,31 @@ class TLSProtocol(ProtocolWrapper):
 
     def _shut(self) -> None:
         """End our direction, and close when it is sent."""
-        if not self._over:
-            self._end_output()
+        if self._over:
+            return
+        if self._end_output():
             self._input_ended = self._over = True
             self.transport.loseConnection()
+        elif self._paused:
+            self.resumeProducing()  # it waits for input
 
     def _half_close(self) -> None:
-        if not self._output_ended:
-            self._end_output()
+        if not self._output_ended and self._end_output():
             self.transport.loseWriteConnection()  # nothing can follow a close_notify
 
-    def _end_output(self) -> None:
-        """Send close_notify, if it is not sent."""
+    def _end_output(self) -> bool:
+        """Send close_notify, if it is not sent.
+
+        Returns:
+            Whether that is done; not if TLS waits for more input, which may come.
+        """
         if not self._output_ended:
+            if self._session is not None and not self._session.close() and not self._input_ended:
+                self._ending = True
+                return False
             self._output_ended = True
-            if self._session is not None:
-                self._session.close()
             self._flush()
+        return True
 
     # -- what a protocol may ask
 
