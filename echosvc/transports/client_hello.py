@@ -26,7 +26,8 @@ RECORDS = 64
 MESSAGE_HEADER = 4
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
-_SERVER_NAME, _ALPN = 0, 16
+_SERVER_NAME, _ALPN, _TICKET, _VERSIONS = 0, 16, 35, 43
+_TLS_1_3 = 0x0304
 
 
 @attrs.frozen
@@ -37,10 +38,12 @@ class ClientHello:
         server_name: The host that it wants to reach (RFC 6066 section 3), in lower case; None if it names none, or one
             that is not ASCII.
         protocols: What it offers to speak (ALPN, RFC 7301), the dearest first.
+        has_tickets: It keeps its sessions itself, as tickets: by TLS 1.3, or by RFC 5077. Of others the server keeps them.
     """
 
     server_name: str | None = None
     protocols: tuple[bytes, ...] = ()
+    has_tickets: bool = False
 
 
 class HelloGatherer:
@@ -117,12 +120,16 @@ def _parsed(message: bytes) -> ClientHello:
     Raises:
         IndexError: It is cut short.
     """
+    message = message[
+        : MESSAGE_HEADER + int.from_bytes(message[1:MESSAGE_HEADER])
+    ]  # not what a record has behind it
     at = MESSAGE_HEADER + 2 + 32  # version, random
     at += 1 + message[at]  # session
     at += 2 + int.from_bytes(message[at : at + 2])  # ciphers
     at += 1 + message[at]  # compression
     name = None
     protocols: tuple[bytes, ...] = ()
+    has_tickets = False
     for kind, body in _extensions(message[at + 2 :]):
         if kind == _SERVER_NAME and body[2:3] == b"\0":
             length = int.from_bytes(body[3:5])
@@ -130,7 +137,12 @@ def _parsed(message: bytes) -> ClientHello:
             name = host.decode("ascii").lower() if host.isascii() else None
         elif kind == _ALPN:
             protocols = tuple(_names(body[2:]))
-    return ClientHello(name, protocols)
+        elif kind == _TICKET:
+            has_tickets = True
+        elif kind == _VERSIONS:
+            offered = {int.from_bytes(body[start : start + 2]) for start in range(1, len(body), 2)}
+            has_tickets = has_tickets or _TLS_1_3 in offered
+    return ClientHello(name, protocols, has_tickets)
 
 
 def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -44,7 +44,7 @@ class HandshakeSettings:
     """What all handshakes of a listener share.
 
     Attributes:
-        context: Tells what a session begins from, for each client whose first message has come.
+        context: Tells what a session begins from, for each client whose first message has come: this one.
         context_for: Tells which context has the certificate for the host that the client names, or for one that names none.
             None: the one that the session begins from.
         required: Protocols of which a client that offers any must offer one (ALPN); none for any.
@@ -52,7 +52,7 @@ class HandshakeSettings:
         unfinished: Where those are known that are not done; by default one for the process.
     """
 
-    context: Callable[[], ssl.SSLContext]
+    context: Callable[[ClientHello], ssl.SSLContext]
     context_for: Callable[[str | None], ssl.SSLContext] | None = None
     required: Sequence[bytes] = ()
     timeout: float = 10.0
@@ -129,7 +129,7 @@ class Handshake:
         if required and offered and not set(required) & set(offered):
             raise Refusal(FAILED, _ALERT + _NO_APPLICATION_PROTOCOL)
         self._settings.unfinished.add(self, self._source())
-        self.session = Session(self._settings.context(), self._send)
+        self.session = Session(self._settings.context(self.hello), self._send)
         if self._settings.context_for is not None:
             self.session.tls.context = self._settings.context_for(self.hello.server_name)
         return bytes(gatherer.data)

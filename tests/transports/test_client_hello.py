@@ -11,9 +11,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from echosvc.transports.client_hello import HELLO, RECORDS, ClientHello, HelloGatherer
 
 
-def client_hello(host: str | None = "localhost", protocols: tuple[str, ...] = ()) -> bytes:
+def client_hello(
+    host: str | None = "localhost",
+    protocols: tuple[str, ...] = (),
+    *,
+    most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    options: int = 0,
+) -> bytes:
     """Let the standard library's client say hello."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = most
+    context.options |= options
     context.check_hostname = False
     if protocols:
         context.set_alpn_protocols(list(protocols))
@@ -132,18 +140,31 @@ class ParsingTests(SynchronousTestCase):
         """In lower case, and in the client's order."""
         self.assertEqual(
             self.hello_of(client_hello("LocalHost", ("h2", "echo"))),
-            ClientHello("localhost", (b"h2", b"echo")),
+            ClientHello("localhost", (b"h2", b"echo"), has_tickets=True),
         )
 
     def test_may_name_neither(self) -> None:
         """Then there is neither."""
-        self.assertEqual(self.hello_of(client_hello(None)), ClientHello())
+        self.assertEqual(self.hello_of(client_hello(None)), ClientHello(has_tickets=True))
+
+    def test_tells_who_keeps_the_sessions(self) -> None:
+        """The client, by TLS 1.3 or by tickets of TLS 1.2; or the server. What a record has behind the message does not count."""
+        old = ssl.TLSVersion.TLSv1_2
+        for most, options, has_tickets in (
+            (old, ssl.OP_NO_TICKET, False),
+            (old, 0, True),
+            (ssl.TLSVersion.TLSv1_3, ssl.OP_NO_TICKET, True),
+        ):
+            hello = client_hello(most=most, options=options)
+            self.assertEqual(self.hello_of(hello).has_tickets, has_tickets)
+            behind = hello[5:] + bytes.fromhex("00230000")
+            self.assertEqual(self.hello_of(in_records(behind, 16000)).has_tickets, has_tickets)
 
     def test_a_host_that_is_not_ascii(self) -> None:
         """It is none (RFC 6066 section 3); what the client offers to speak is known all the same."""
         hello = client_hello("localhost", ("h2",)).replace(b"localhost", b"loc\xffl\xfeost")
 
-        self.assertEqual(self.hello_of(hello), ClientHello(None, (b"h2",)))
+        self.assertEqual(self.hello_of(hello), ClientHello(None, (b"h2",), has_tickets=True))
 
     def test_one_that_makes_no_sense_asks_for_nothing(self) -> None:
         """Whatever is damaged in it: OpenSSL judges it, and nothing is raised here."""

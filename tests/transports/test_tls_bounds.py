@@ -188,7 +188,7 @@ class WorkTests(TLSCase):
         """Begin the server's side, with a clock that work moves."""
         self.factory = TLSFactory(
             inner,
-            HandshakeSettings(context=lambda: self.context),
+            HandshakeSettings(context=lambda _: self.context),
             self.clock,
             refused=self.refused,
             turns=Turns(self.clock, seconds=self.seconds),
@@ -249,7 +249,7 @@ class WorkTests(TLSCase):
         factories = [
             TLSFactory(
                 PlainFactory(),
-                HandshakeSettings(context=lambda: self.context),
+                HandshakeSettings(context=lambda _: self.context),
                 clock,
                 refused=self.refused,
             )

@@ -84,7 +84,7 @@ class TLSSocketCase(StreamCase):
         """Connect a client to a factory's protocol; return it and the connection on our side."""
         factory: Any = TLSFactory(
             inner,
-            HandshakeSettings(context=lambda: self.context),
+            HandshakeSettings(context=lambda _: self.context),
             self.reactor,
             refused=self.refused,
             turns=Turns(self.reactor, seconds=self.reactor.seconds),
@@ -338,7 +338,10 @@ class LoopbackTests(TLSSocketCase):
         listening.bind(path)
         listening.listen()
         factory: Any = TLSFactory(
-            EchoFactory(), HandshakeSettings(context=lambda: self.context), self.reactor, refused=self.refused
+            EchoFactory(),
+            HandshakeSettings(context=lambda _: self.context),
+            self.reactor,
+            refused=self.refused,
         )
         port = UnixStreamPort(listening, factory, self.reactor, stall_timeout=STALL_TIMEOUT)
         port.startListening()

@@ -165,7 +165,7 @@ class TLSCase(SynchronousTestCase):
         self.factory = TLSFactory(
             inner,
             HandshakeSettings(
-                context=lambda: self.context, required=self.required, unfinished=self.handshakes
+                context=lambda _: self.context, required=self.required, unfinished=self.handshakes
             ),
             self.clock,
             refused=self.refused,
