@@ -47,14 +47,17 @@ def render(snapshots: Sequence[Snapshot], *, ready: bool, accept: str = "") -> t
     Args:
         snapshots: One of each process that serves.
         ready: Whether the service is ready.
-        accept: What the client can read, as HTTP says it (``Accept``).
+        accept: What the client can read, as HTTP says it (``Accept``). One that cannot be read is taken for none (RFC 9110, section 12.5.1).
 
     Returns:
         The text, and its content type.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshots(snapshots, ready=ready))
-    encoder, kind = choose_encoder(accept)
+    try:
+        encoder, kind = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        encoder, kind = choose_encoder("")
     return encoder(registry), kind
 
 

@@ -1,7 +1,8 @@
 """HTTP for a few short answers: one request for each connection, small and soon, or it is closed.
 
 Twisted's `HTTPChannel` understands the requests. What is bounded here: bytes that a client may send, seconds that it has, and
-how many of them there are; the oldest makes room for the next, so that somebody who holds connections keeps nobody out. Requests
+how many clients there are; the oldest makes room for the next, so that clients who hold connections keep no other out. A request
+with a body is refused before any of the body is read: Twisted opens a temporary file for one that is chunked or large. Requests
 are not logged.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -52,7 +53,9 @@ class _Request(Request):
             self._send(Answer.text(405, "only GET and HEAD\n"))
             return
         accept = b", ".join(self.requestHeaders.getRawHeaders(b"Accept", []))
-        answer = self.channel.factory.answer(self.path.decode("latin-1"), accept.decode("latin-1"))
+        answer = maybeDeferred(
+            self.channel.factory.answer, self.path.decode("latin-1"), accept.decode("latin-1")
+        )
         self.notifyFinish().addErrback(self._lost, answer)
         answer.addCallback(self._send).addErrback(self._failed)
 
@@ -95,8 +98,27 @@ class _Channel(HTTPChannel):
         self._room -= len(data)
         if self._room < 0:
             self.transport.abortConnection()
-        else:
+            return
+        try:
             super().dataReceived(data)
+        except Exception:  # noqa: BLE001  # whatever bytes lead Twisted to: they are the peer's, and no fault of ours
+            self._refuse()
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take one header, unless it says that there is a body (RFC 9112, section 6)."""
+        name, _, value = line.partition(b":")
+        match name.lower():
+            case b"transfer-encoding":
+                return self._refuse()
+            case b"content-length" if value.strip(b" \t") != b"0":
+                return self._refuse()
+        taken: bool = super().headerReceived(line)
+        return taken
+
+    def _refuse(self) -> bool:
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        self.loseConnection()
+        return False
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Close when the request is answered."""

@@ -19,6 +19,7 @@ from echosvc.listeners.client_cas import ClientCAs, read_client_cas
 from echosvc.listeners.identities import Identity, read_identities
 from echosvc.listeners.pem import MistakeError, Noted, as_file, validity
 from echosvc.listeners.settings import TLSSettings
+from echosvc.transports.client_hello import ClientHello
 
 __all__ = ["NO_COMPRESSED_CERTIFICATES", "Certificates"]
 
@@ -108,15 +109,22 @@ class Certificates:
         self.alpn_required = bool(settings.alpn)
         self._use(self._load())
 
-    def context(self) -> ssl.SSLContext:
+    def context(self, hello: ClientHello | None = None) -> ssl.SSLContext:
         """Return what a new connection on our side begins from. It has no certificate: see `context_for`.
 
         Tickets and sessions belong to this context, certificates to others: so its keys for tickets can be changed from time
-        to time without a file being read.
+        to time without a file being read. Clients without tickets have a context of their own, so that no number of their
+        sessions costs others their tickets.
+
+        Args:
+            hello: What the client asks for; None for one that has tickets.
         """
-        if self._clock() >= self._front_ends or self._front.session_stats()["number"] > SESSIONS:
+        if self._clock() >= self._fronts_end:
             self._use(self._loaded)
-        return self._front
+        has_tickets = hello is None or hello.has_tickets
+        if self._fronts[has_tickets].session_stats()["number"] > SESSIONS:
+            self._fronts[has_tickets] = self._blank(self._loaded.client_cas)
+        return self._fronts[has_tickets]
 
     def context_for(self, server_name: str | None) -> ssl.SSLContext:
         """Return what a connection is to be switched to before its handshake: what has the certificate for a host.
@@ -163,9 +171,9 @@ class Certificates:
 
     def _use(self, loaded: _Loaded) -> None:
         """Begin connections from what was loaded, with new keys for tickets."""
-        front = self._blank(loaded.client_cas)
-        self._loaded, self._front = loaded, front
-        self._front_ends = self._clock() + TICKET_LIFE
+        fronts = {has_tickets: self._blank(loaded.client_cas) for has_tickets in (False, True)}
+        self._loaded, self._fronts = loaded, fronts
+        self._fronts_end = self._clock() + TICKET_LIFE
 
     def _load(self) -> _Loaded:
         noted = Noted()

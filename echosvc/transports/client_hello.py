@@ -15,7 +15,7 @@ from echosvc.transports.tls_session import HEADER, RECORD
 
 __all__ = ["HELLO", "RECORDS", "ClientHello", "HelloGatherer"]
 
-#: Bytes of records that a ClientHello may take. With post-quantum keys it has 1.8 KB; a ticket with a client's certificate in it
+#: Bytes of records that a ClientHello may take, their headers included. With post-quantum keys it has 1.8 KB; a ticket with a client's certificate in it
 #: adds as much again. OpenSSL itself takes 128 KiB.
 HELLO = 16 * 1024
 
@@ -26,7 +26,8 @@ RECORDS = 64
 MESSAGE_HEADER = 4
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
-_SERVER_NAME, _ALPN = 0, 16
+_SERVER_NAME, _ALPN, _TICKET, _VERSIONS = 0, 16, 35, 43
+_TLS_1_3 = 0x0304
 
 
 @attrs.frozen
@@ -37,10 +38,12 @@ class ClientHello:
         server_name: The host that it wants to reach (RFC 6066 section 3), in lower case; None if it names none, or one
             that is not ASCII.
         protocols: What it offers to speak (ALPN, RFC 7301), the dearest first.
+        has_tickets: It keeps its sessions itself, as tickets: by TLS 1.3, or by RFC 5077. Of others the server keeps them.
     """
 
     server_name: str | None = None
     protocols: tuple[bytes, ...] = ()
+    has_tickets: bool = False
 
 
 class HelloGatherer:
@@ -50,7 +53,8 @@ class HelloGatherer:
 
     Attributes:
         data: All bytes that have come, those behind the message too.
-        is_too_long: The message announces, or its records take, more than `HELLO` bytes, or it is in more than `RECORDS` records.
+        is_too_long: The message or one of its records announces that more than `HELLO` bytes are to come, or there are more than
+            `RECORDS` records. So an unfinished message never has more than `HELLO` bytes and a header.
     """
 
     def __init__(self) -> None:
@@ -58,7 +62,8 @@ class HelloGatherer:
         self.is_too_long = False
         self._count = 0  # of records
         self._next = 0  # where the next record begins
-        self._message = bytearray()  # what the records before it carry
+        self._carried = 0  # bytes of the message in the records before it
+        self._head = b""  # the header of the message, as far as they carry it
 
     def feed(self, data: bytes) -> bool:
         """Take what has come.
@@ -69,34 +74,44 @@ class HelloGatherer:
         Returns:
             Whether OpenSSL may have `data` now: the message is whole, or is no ClientHello. Never if it is too long.
         """
-        raw, message = self.data, self._message
+        raw = self.data
         raw += data
         while len(raw) >= (start := self._next + HEADER):
             end = start + (raw[start - 2] << 8 | raw[start - 1])
             if raw[self._next] != _HANDSHAKE or not start < end <= start + RECORD:
                 return True
-            head = (message[:MESSAGE_HEADER] + raw[start : min(end, start + MESSAGE_HEADER)])[:MESSAGE_HEADER]
+            head = (self._head + raw[start : min(end, start + MESSAGE_HEADER)])[:MESSAGE_HEADER]
             if head and head[0] != _CLIENT_HELLO:
                 return True
             whole = MESSAGE_HEADER + (int.from_bytes(head[1:]) if len(head) == MESSAGE_HEADER else 1)
-            if max(whole, start) > HELLO or self._count == RECORDS:
+            if max(HEADER + whole, end) > HELLO or self._count == RECORDS:
                 self.is_too_long = True
                 return False
             if len(raw) < end:
                 return False
-            message += raw[start:end]
+            self._head = head
+            self._carried += end - start
             self._next = end
             self._count += 1
-            if len(message) >= whole:
+            if self._carried >= whole:
                 return True
         return False
 
     def hello(self) -> ClientHello:
         """Return what the message asks for; of one that makes no sense, nothing."""
         try:
-            return _parsed(bytes(self._message))
+            return _parsed(self._message())
         except IndexError:
             return ClientHello()
+
+    def _message(self) -> bytes:
+        """Join what the records carry."""
+        raw, parts, at = self.data, [], 0
+        while at < self._next:
+            start = at + HEADER
+            at = start + (raw[start - 2] << 8 | raw[start - 1])
+            parts.append(raw[start:at])
+        return b"".join(parts)
 
 
 def _parsed(message: bytes) -> ClientHello:
@@ -105,12 +120,16 @@ def _parsed(message: bytes) -> ClientHello:
     Raises:
         IndexError: It is cut short.
     """
+    message = message[
+        : MESSAGE_HEADER + int.from_bytes(message[1:MESSAGE_HEADER])
+    ]  # not what a record has behind it
     at = MESSAGE_HEADER + 2 + 32  # version, random
     at += 1 + message[at]  # session
     at += 2 + int.from_bytes(message[at : at + 2])  # ciphers
     at += 1 + message[at]  # compression
     name = None
     protocols: tuple[bytes, ...] = ()
+    has_tickets = False
     for kind, body in _extensions(message[at + 2 :]):
         if kind == _SERVER_NAME and body[2:3] == b"\0":
             length = int.from_bytes(body[3:5])
@@ -118,7 +137,12 @@ def _parsed(message: bytes) -> ClientHello:
             name = host.decode("ascii").lower() if host.isascii() else None
         elif kind == _ALPN:
             protocols = tuple(_names(body[2:]))
-    return ClientHello(name, protocols)
+        elif kind == _TICKET:
+            has_tickets = True
+        elif kind == _VERSIONS:
+            offered = {int.from_bytes(body[start : start + 2]) for start in range(1, len(body), 2)}
+            has_tickets = has_tickets or _TLS_1_3 in offered
+    return ClientHello(name, protocols, has_tickets)
 
 
 def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,10 +1,13 @@
-"""How many TLS handshakes may be unfinished at a time: each holds some 40 KiB for a client that has said nothing but hello."""
+"""How many TLS handshakes may be unfinished at a time.
+
+Each holds some 40 KiB for a client that has said nothing but hello, or up to 16 KiB of a hello that is not whole.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["FLIGHT", "Handshakes", "Unfinished"]
+__all__ = ["FLIGHT", "SMALL", "Handshakes", "Unfinished"]
 
 #: Those of one process take 20 MiB. An honest one is done in two round trips: with 0.2 s for that, 2500 clients a second have room.
 MOST = 512
@@ -12,6 +15,10 @@ MOST = 512
 #: Bytes that a client may send before its handshake is done. Its certificates are among them, if it is asked for them: five
 #: with RSA keys of 4096 bits take 10 KB.
 FLIGHT = 48 * 1024
+
+#: Bytes of a first message that is not whole for which a handshake is not counted yet. Nearly all clients say less: one whose
+#: network is slow is as old as its message is whole, and silence costs no place.
+SMALL = 2 * 1024
 
 
 class Unfinished(Protocol):
@@ -42,12 +49,14 @@ class Handshakes:
         return len(self._all)
 
     def add(self, handshake: Unfinished, source: object) -> None:
-        """Begin one.
+        """Count one from now on. One that is counted stays as old as it is.
 
         Args:
             handshake: Which.
             source: What it is counted for.
         """
+        if handshake in self._all:
+            return
         own = self._by_source.get(source, {})
         if len(own) >= self._share:
             next(iter(own)).make_room()

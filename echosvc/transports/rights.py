@@ -26,7 +26,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from echosvc.transports.accepting import NO_LINGER
-from echosvc.transports.linux import LINUX, SO_PASSCRED, SO_PASSPIDFD, SO_PASSRIGHTS, SO_PASSSEC, Control
+from echosvc.transports.linux import (
+    LINUX,
+    SIOCATMARK,
+    SO_PASSCRED,
+    SO_PASSPIDFD,
+    SO_PASSRIGHTS,
+    SO_PASSSEC,
+    Control,
+)
 
 __all__ = [
     "MOST_SENT",
@@ -37,8 +45,9 @@ __all__ = [
     "SentDescriptors",
     "close_bound",
     "close_connection",
+    "is_urgent",
+    "keep_urgent_data",
     "kernel_refuses",
-    "read_urgent_data",
     "received",
     "refuse_descriptors",
 ]
@@ -66,6 +75,9 @@ _MOST_TAKEN = 4096
 #: Room for what else a sender may have its socket report beside a message: credentials, times. Without room, descriptors are cut off,
 #: and the kernel closes those.
 _BESIDE = 256
+
+#: Told of messages that brought descriptors, in a thread; None where they are not counted.
+Tell = Callable[[int], None] | None
 
 
 def refuse_descriptors(sock: socket.socket) -> bool:
@@ -95,10 +107,17 @@ def kernel_refuses() -> bool:
     return False
 
 
-def read_urgent_data(sock: socket.socket) -> None:
-    """Have urgent data of a UNIX connection read with all other: a read would pass it by, and drop it and its descriptors."""
+def keep_urgent_data(sock: socket.socket) -> None:
+    """Have a read of a UNIX connection stop before urgent data: it would drop that, and close its descriptors in the reactor's thread."""
     with contextlib.suppress(OSError):  # before Linux 5.15 there is none
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def is_urgent(sock: socket.socket) -> bool:
+    """Tell whether the next byte of a UNIX connection is urgent (SIOCATMARK); it comes alone."""
+    with contextlib.suppress(OSError):  # before Linux 5.15 none is
+        return any(fcntl.ioctl(sock, SIOCATMARK, bytes(4)))
+    return False
 
 
 def received(ancillary: Iterable[Control]) -> list[int]:
@@ -129,7 +148,7 @@ class SentDescriptors:
     """
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object] = _call_later) -> None:
-        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[int, Tell]] = queue.SimpleQueue()
         self._threads = 0
         self._lock = threading.Lock()
         self._waiting = 0
@@ -140,12 +159,17 @@ class SentDescriptors:
         """Return how many messages may be received now, each with as many descriptors as one can carry: then all fit in `RESERVE`."""
         return max(0, RESERVE - self._waiting) // MOST_SENT
 
-    def close(self, descriptors: Iterable[int]) -> None:
-        """Close descriptors, some time later. To be called in the reactor's thread."""
+    def close(self, descriptors: Iterable[int], tell: Tell = None) -> None:
+        """Close descriptors, some time later. To be called in the reactor's thread.
+
+        Args:
+            descriptors: They belong to this class from now on.
+            tell: Called in a thread for each that is a UNIX socket and holds descriptors, with the number of messages that brought them.
+        """
         for each in descriptors:
             with self._lock:
                 self._waiting += 1
-            self._queue.put(each)
+            self._queue.put((each, tell))
             self._start_threads()
 
     def _start_threads(self) -> None:
@@ -171,21 +195,25 @@ class SentDescriptors:
 
     def _work(self) -> None:
         while True:
-            descriptor = self._queue.get()
+            descriptor, tell = self._queue.get()
+            messages = 0
             with contextlib.suppress(RecursionError):  # sockets in sockets in sockets: all are closed
-                _dismantle(descriptor)
+                messages = _dismantle(descriptor)
             with self._lock:
                 self._waiting -= 1
+            if messages and tell is not None:
+                tell(messages)
 
 
 SENT = SentDescriptors()
 
 
-def close_connection(sock: socket.socket) -> None:
+def close_connection(sock: socket.socket, tell: Tell = None) -> None:
     """Close a UNIX connection of ours that may hold descriptors. The peer sees the end at once.
 
     Args:
         sock: No other process has it. It is closed when this returns, or detached, and closed soon.
+        tell: Called in a thread if it holds descriptors, with the number of messages that brought them.
     """
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)  # from here on nothing more can be sent to it
@@ -193,7 +221,7 @@ def close_connection(sock: socket.socket) -> None:
             sock.close()  # no descriptor comes without a byte
             return
     if sock.fileno() >= 0:
-        SENT.close([sock.detach()])
+        SENT.close([sock.detach()], tell)
 
 
 def close_bound(sock: socket.socket) -> None:
@@ -223,12 +251,15 @@ def _start(work: Callable[[], None]) -> threading.Thread | None:
     return thread
 
 
-def _dismantle(descriptor: int, left: Iterator[object] | None = None) -> None:
+def _dismantle(descriptor: int, left: Iterator[object] | None = None) -> int:
     """Close a descriptor, and before it what would be closed with it.
 
     Args:
         descriptor: What was sent. Its sender, and others, may have it, too, and go on to use it.
         left: Has one item for each message or connection that may still be taken; None at the outermost.
+
+    Returns:
+        How many messages with descriptors it held.
     """
     if left is None:
         left = iter(range(_MOST_TAKEN))
@@ -237,33 +268,37 @@ def _dismantle(descriptor: int, left: Iterator[object] | None = None) -> None:
     except OSError:  # no socket
         with contextlib.suppress(OSError):  # EIO of a network file system, for one: it is closed all the same
             os.close(descriptor)
-        return
+        return 0
     with sock, contextlib.suppress(OSError):  # until nothing is left
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-            return
+            return 0
         sock.setblocking(False)
         sock.shutdown(socket.SHUT_RD)  # from here on nothing more comes, and nothing is waited for
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            for _ in left:
-                _dismantle(sock.accept()[0].detach(), left)
-        else:
-            _take_out(sock, left)
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return _take_out(sock, left)
+        for _ in left:
+            _dismantle(sock.accept()[0].detach(), left)
+    return 0
 
 
-def _take_out(sock: socket.socket, left: Iterator[object]) -> None:
-    """Dismantle what was sent to a UNIX socket, until nothing is left, or an error tells so."""
-    # Else a read passes urgent data by, and drops it.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+def _take_out(sock: socket.socket, left: Iterator[object]) -> int:
+    """Dismantle what was sent to a UNIX socket; return how many messages brought some."""
+    keep_urgent_data(sock)
     if LINUX:
         for option in (SO_PASSSEC, SO_PASSPIDFD):  # one takes room, the other opens a descriptor
             with contextlib.suppress(OSError):  # not known to this kernel
                 sock.setsockopt(socket.SOL_SOCKET, option, 0)
         # Every message has credentials then, and the end has none: that tells it from an empty message of SOCK_SEQPACKET.
         sock.setsockopt(socket.SOL_SOCKET, SO_PASSCRED, 1)
-    for _ in left:
-        data, ancillary, _, _ = sock.recvmsg(65_536, RIGHTS_ROOM + _BESIDE, socket.MSG_DONTWAIT)
-        for each in received(ancillary):
-            _dismantle(each, left)
-        if not data and (not ancillary or sock.type == socket.SOCK_STREAM):
-            return
+    messages = 0
+    with contextlib.suppress(OSError):  # EAGAIN: nothing is left
+        for _ in left:
+            data, ancillary, _, _ = sock.recvmsg(65_536, RIGHTS_ROOM + _BESIDE, socket.MSG_DONTWAIT)
+            sent = received(ancillary)
+            messages += bool(sent)
+            for each in sent:
+                _dismantle(each, left)
+            if not data and (not ancillary or sock.type == socket.SOCK_STREAM):
+                break
+    return messages

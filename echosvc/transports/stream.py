@@ -57,6 +57,7 @@ class PatientConnection(DirectConnection):
         ticket: Its leave to be here; None where nobody asks for one.
         accepted_by: The port that has accepted it, where its end is counted; None once that is done.
         why: Why it is being ended, as that is counted, if it is neither the peer nor its protocol who ends it.
+        peer_ended: The peer has ended its direction before we have ended ours. A layer above says so, too, if it hears it first (TLS).
         began: When it was accepted, in seconds of a clock that is not set; None if nobody wants to know.
     """
 
@@ -67,7 +68,7 @@ class PatientConnection(DirectConnection):
     accepted_by: StreamPort | None = None
     why: str | None = None
     began: float | None = None
-    _peer_ended = False
+    peer_ended = False
     _stall_watch: IDelayedCall | None = None
 
     def startWriting(self) -> None:
@@ -152,7 +153,7 @@ class PatientConnection(DirectConnection):
 
     def readConnectionLost(self, reason: Failure) -> None:
         """The peer has ended its direction: first of both, unless we are closing already. Called by the reactor."""
-        self._peer_ended = not (self.disconnecting or self._writeDisconnecting)
+        self.peer_ended |= not (self.disconnecting or self._writeDisconnecting)
         super().readConnectionLost(reason)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -162,7 +163,7 @@ class PatientConnection(DirectConnection):
             None,
         )  # this is called twice if a protocol aborts, and raises
         if port is not None:
-            port.count_end(self, self.why or why_ended(reason, peer_ended=self._peer_ended))
+            port.count_end(self, self.why or why_ended(reason, peer_ended=self.peer_ended))
         if self._stall_watch is not None:
             self._stall_watch.cancel()
             self._stall_watch = None

@@ -14,7 +14,7 @@ The connection:
 The work:
 
 - A peer chooses how many records its bytes are, and one may cost 50 us (new keys) however short it is. So each is decrypted by
-  itself, and after a millisecond it is others' turn (`turns`). Meanwhile, and while the protocol has paused its transport,
+  itself, and after half a millisecond it is others' turn (`turns`). Meanwhile, and while the protocol has paused its transport,
   nothing more is read.
 - What a protocol writes while it is handed data leaves in one piece when it returns.
 """
@@ -61,6 +61,9 @@ PIECE = 4 * RECORD
 #: (RFC 8446 section 5.5). Asked for them all the time by a peer that reads nothing, it would otherwise fill the memory.
 CONTROL = RECORD
 
+#: Why a connection ends after its handshake if a record is damaged or makes no sense, or the peer says that it gives up (an alert).
+BROKEN = "tls-failed"
+
 #: Stands in for the protocol until there is one, and afterwards.
 _NONE = Protocol()
 
@@ -105,6 +108,9 @@ class TLSProtocol(ProtocolWrapper):
     _held: list[bytes] | None = None
     _held_size = 0
     _producer: IProducer | None = None
+    _streaming = False
+    #: Our direction is to end as soon as TLS sends again.
+    _ending = False
     #: What the protocol is told in place of what the transport says.
     _reason: Failure | None = None
 
@@ -239,7 +245,7 @@ class TLSProtocol(ProtocolWrapper):
                 break
         if self._input_ended:
             records.clear()
-        self.transport.held = len(records) if records.is_ready() else 0
+        self._count_held()
         if records.is_ready():
             self._stopped = True
             self.transport.pauseProducing()
@@ -256,12 +262,16 @@ class TLSProtocol(ProtocolWrapper):
         try:
             data = session.receive(record)
         except ssl.SSLError:
-            self._close(Failure())
+            self._fail()
             return
+        if session.waits:
+            self._write_on(session)
         if session.answered > CONTROL:
             self._flush()
             self._count("tls-control-flood")
             self.abortConnection()
+        elif self._input_ended:
+            pass  # with what has waited
         elif data:
             self.wrappedProtocol.dataReceived(data)
         elif data is not None:
@@ -269,6 +279,8 @@ class TLSProtocol(ProtocolWrapper):
 
     def _tell_end_of_input(self) -> None:
         self._input_ended = True
+        if not (self.disconnecting or self._write_closing):
+            self.transport.peer_ended = True
         if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.readConnectionLost()
         else:
@@ -277,6 +289,9 @@ class TLSProtocol(ProtocolWrapper):
     def readConnectionLost(self) -> None:
         """The peer has closed its direction under TLS: as it should after close_notify, or in the middle of something."""
         if self._handshake is not None:
+            if not self._over:
+                self._over = True
+                self._count(FAILED)
             self.transport.loseConnection()
         elif not self._input_ended:
             self._close(_truncated())
@@ -327,7 +342,7 @@ class TLSProtocol(ProtocolWrapper):
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
         session = self._session
-        if self._output_ended or not data or session is None:
+        if self._output_ended or self._ending or not data or session is None:
             return
         try:
             if len(data) <= RECORD:
@@ -335,7 +350,37 @@ class TLSProtocol(ProtocolWrapper):
             else:
                 self._write_pieces(session, data)
         except ssl.SSLError:
-            self._close(Failure())
+            self._fail()
+        else:
+            if session.waits:
+                self._count_held()
+                if self._streaming and self._producer is not None:
+                    self._producer.pauseProducing()  # type: ignore[attr-defined]  # as it streams
+
+    def _write_on(self, session: Session) -> None:
+        """Send what has waited for more input, and end what was to end after it; or wait on."""
+        try:
+            session.go_on()
+        except ssl.SSLError:
+            self._fail()
+            return
+        self._count_held()
+        if session.waits:
+            return
+        if self._ending:
+            self._ending = False
+            (self._shut if self.disconnecting else self._half_close)()
+            return
+        full = getattr(
+            self.transport, "producerPaused", False
+        )  # then the transport resumes it, when it has room
+        if self._streaming and self._producer is not None and not full:
+            self._producer.resumeProducing()  # type: ignore[attr-defined]  # as it streams
+
+    def _count_held(self) -> None:
+        """Tell the transport how many bytes are kept here."""
+        unsent = 0 if self._session is None else len(self._session.unsent)
+        self.transport.held = unsent + (len(self._records) if self._records.is_ready() else 0)
 
     def _write_pieces(self, session: Session, data: bytes) -> None:
         """Write so much at a time that what is encrypted and not sent is bounded."""
@@ -373,7 +418,7 @@ class TLSProtocol(ProtocolWrapper):
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:  # noqa: FBT001  # Twisted's
         """Take data from a producer: what it writes is queued by the transport, which tells it when to wait."""
-        self._producer = producer
+        self._producer, self._streaming = producer, streaming
         self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
@@ -425,6 +470,7 @@ class TLSProtocol(ProtocolWrapper):
         """
         self._reason = reason
         self.disconnecting = True
+        self._input_ended |= reason is not None  # nothing is waited for
         producer = self._producer
         if producer is None:
             self._shut()
@@ -432,25 +478,38 @@ class TLSProtocol(ProtocolWrapper):
             self.unregisterProducer()  # a transport whose producer is paused never closes
             producer.stopProducing()
 
+    def _fail(self) -> None:
+        """Close because TLS has failed, while its error is handled."""
+        self._count(BROKEN)
+        self._close(Failure())
+
     def _shut(self) -> None:
         """End our direction, and close when it is sent."""
-        if not self._over:
-            self._end_output()
+        if self._over:
+            return
+        if self._end_output():
             self._input_ended = self._over = True
             self.transport.loseConnection()
+        elif self._paused:
+            self.resumeProducing()  # it waits for input
 
     def _half_close(self) -> None:
-        if not self._output_ended:
-            self._end_output()
+        if not self._output_ended and self._end_output():
             self.transport.loseWriteConnection()  # nothing can follow a close_notify
 
-    def _end_output(self) -> None:
-        """Send close_notify, if it is not sent."""
+    def _end_output(self) -> bool:
+        """Send close_notify, if it is not sent.
+
+        Returns:
+            Whether that is done; not if TLS waits for more input, which may come.
+        """
         if not self._output_ended:
+            if self._session is not None and not self._session.close() and not self._input_ended:
+                self._ending = True
+                return False
             self._output_ended = True
-            if self._session is not None:
-                self._session.close()
             self._flush()
+        return True
 
     # -- what a protocol may ask
 
@@ -473,8 +532,8 @@ class TLSFactory:
         handshakes: How they begin.
         clock: Keeps their deadlines, and calls later: the reactor, or a test's clock.
         refused: Where handshakes are counted that failed (``tls-handshake-failed``), took too long (``tls-handshake-late``),
-            sent too much (``tls-handshake-too-long``) or made room for others (``tls-handshake-evicted``), and peers that had
-            TLS answer too much (``tls-control-flood``).
+            sent too much (``tls-handshake-too-long``) or made room for others (``tls-handshake-evicted``), peers that had
+            TLS answer too much (``tls-control-flood``), and connections on which TLS failed later (``tls-failed``).
         turns: Lets connections go on that have sent more than fits into a turn; None for the one of the reactor.
     """
 

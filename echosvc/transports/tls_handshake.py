@@ -1,7 +1,9 @@
 """The beginning of a TLS connection: what a client may take before it has shown who it is.
 
-- It costs what a plain connection costs until its first message is whole (`client_hello`). Only then a session begins.
-- Sessions whose handshake is not done are limited in number (`handshakes`), in what they are sent, and in time.
+- It costs what a plain connection costs, and what it has sent, until its first message is whole (`client_hello`). Only then a
+  session begins.
+- Handshakes that are not done are limited in number (`handshakes`), in what they are sent, and in time: from when the session
+  begins, or from when more than a little of an unfinished message is held.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from echosvc.transports.client_hello import ClientHello, HelloGatherer
-from echosvc.transports.handshakes import FLIGHT, Handshakes
+from echosvc.transports.handshakes import FLIGHT, SMALL, Handshakes
 from echosvc.transports.tls_session import Session
 
 __all__ = ["FAILED", "LATE", "TOO_LONG", "Handshake", "HandshakeSettings", "Refusal"]
@@ -42,7 +44,7 @@ class HandshakeSettings:
     """What all handshakes of a listener share.
 
     Attributes:
-        context: Tells what a session begins from, for each client whose first message has come.
+        context: Tells what a session begins from, for each client whose first message has come: this one.
         context_for: Tells which context has the certificate for the host that the client names, or for one that names none.
             None: the one that the session begins from.
         required: Protocols of which a client that offers any must offer one (ALPN); none for any.
@@ -50,7 +52,7 @@ class HandshakeSettings:
         unfinished: Where those are known that are not done; by default one for the process.
     """
 
-    context: Callable[[], ssl.SSLContext]
+    context: Callable[[ClientHello], ssl.SSLContext]
     context_for: Callable[[str | None], ssl.SSLContext] | None = None
     required: Sequence[bytes] = ()
     timeout: float = 10.0
@@ -118,6 +120,8 @@ class Handshake:
         if not gatherer.feed(data):
             if gatherer.is_too_long:
                 raise Refusal(TOO_LONG, _ALERT + _ILLEGAL_PARAMETER)
+            if len(gatherer.data) > SMALL:
+                self._settings.unfinished.add(self, self._source())
             return b""
         self._gatherer = None
         self.hello = gatherer.hello()
@@ -125,7 +129,7 @@ class Handshake:
         if required and offered and not set(required) & set(offered):
             raise Refusal(FAILED, _ALERT + _NO_APPLICATION_PROTOCOL)
         self._settings.unfinished.add(self, self._source())
-        self.session = Session(self._settings.context(), self._send)
+        self.session = Session(self._settings.context(self.hello), self._send)
         if self._settings.context_for is not None:
             self.session.tls.context = self._settings.context_for(self.hello.server_name)
         return bytes(gatherer.data)

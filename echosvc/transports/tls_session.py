@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 
 __all__ = ["HEADER", "RECORD", "Records", "Session"]
 
@@ -31,13 +30,18 @@ class Session:
         tls: The TLS object. Its methods that read or write are for this class alone.
         answered: Bytes that TLS has sent by itself since the handshake: what it says to new keys, for example. OpenSSL says that with
             the next read or write. One such answer leaves with a write, and is not counted: what is written is bounded elsewhere.
+        waits: TLS sends nothing now: the peer's message of the handshake (new keys) has come in part, cut over records (RFC 8446
+            section 5.1). After more input `go_on` tries again.
+        unsent: What has to be sent then.
     """
 
-    __slots__ = ("_send", "answered", "tls")
+    __slots__ = ("_send", "answered", "tls", "unsent", "waits")
 
     def __init__(self, context: ssl.SSLContext, send: Callable[[bytes], None]) -> None:
         self.tls = context.wrap_bio(_IN, _OUT, server_side=True)
         self.answered = 0
+        self.waits = False
+        self.unsent: bytes | bytearray = b""
         self._send = send
 
     def shake(self, record: bytes | memoryview) -> bool:
@@ -85,7 +89,7 @@ class Session:
             self.answered += self._settle()
 
     def write(self, data: bytes) -> None:
-        """Encrypt and send.
+        """Encrypt and send; if that has to wait, keep it.
 
         Args:
             data: At least one byte.
@@ -93,22 +97,46 @@ class Session:
         Raises:
             ssl.SSLError: TLS has failed before; nothing more was sent.
         """
-        write = self.tls.write
+        if self.unsent:
+            self.unsent += data
+            return
+        write, sent = self.tls.write, 0
         try:
             sent = write(data)
             self._send(_OUT.read())
             while sent < len(data):  # one record was filled
                 sent += write(memoryview(data)[sent:])
                 self._send(_OUT.read())
+        except ssl.SSLWantReadError:
+            self._settle()
+            self.waits, self.unsent = True, bytearray(data[sent:])
         except ssl.SSLError:
             self._settle()
             raise
 
-    def close(self) -> None:
-        """End our direction: send close_notify, unless TLS has failed."""
-        with suppress(ssl.SSLError):  # it wants the peer's, too
-            self.tls.unwrap()
+    def go_on(self) -> None:
+        """Send what has waited; if it has to wait on, keep it.
+
+        Raises:
+            ssl.SSLError: TLS has failed before; nothing more was sent.
+        """
+        unsent, self.unsent, self.waits = self.unsent, b"", False
+        if unsent:
+            self.write(bytes(unsent))
+
+    def close(self) -> bool:
+        """End our direction: send close_notify, unless TLS has failed.
+
+        Returns:
+            Whether it is ended; not if that has to wait.
+        """
+        try:
+            if not self.unsent:
+                self.tls.unwrap()
+        except ssl.SSLError as problem:  # it wants the peer's, too
+            self.waits = problem.reason == "SHUTDOWN_WHILE_IN_INIT"
         self._settle()
+        return not self.waits
 
     def _settle(self) -> int:
         """Leave nothing in the buffers; return how many bytes were put out."""

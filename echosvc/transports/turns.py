@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 __all__ = ["TURN", "Turns"]
 
 #: Seconds for which one goes on with its work, and all of them together, before the reactor serves others.
-TURN = 0.001
+TURN = 0.0005
 
 
 class Turns:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import unix
@@ -21,10 +23,12 @@ from echosvc.transports.hub import hub_for
 from echosvc.transports.linux import CREDENTIALS
 from echosvc.transports.rights import (
     REST,
+    RIGHTS_ROOM,
     SENT,
     close_bound,
     close_connection,
-    read_urgent_data,
+    is_urgent,
+    keep_urgent_data,
     received,
     refuse_descriptors,
 )
@@ -38,6 +42,9 @@ __all__ = [
     "UserAddress",
     "receives_descriptors",
 ]
+
+#: Why descriptors that were sent are closed.
+_UNWANTED = "descriptor-unwanted"
 
 
 class UserAddress(UNIXAddress):
@@ -58,6 +65,13 @@ def _user_address(sock: socket.socket, name: Any) -> UserAddress:
     return peer
 
 
+def _counting(aborts: Counter[str] | None, reactor: Any) -> Callable[[int], None] | None:
+    """Count messages with descriptors that are told of in a thread; in the reactor's, where the counter is read."""
+    if aborts is None:
+        return None
+    return lambda messages: reactor.callFromThread(aborts.update, {_UNWANTED: messages})
+
+
 class _UnixConnection(PatientConnection):
     """What both sides share."""
 
@@ -70,8 +84,8 @@ class _UnixConnection(PatientConnection):
         super()._be_direct()
         if not self._receives():
             self._may_hold = not refuse_descriptors(self.socket)
-            if self._may_hold:
-                read_urgent_data(self.socket)
+        if self._may_hold:
+            keep_urgent_data(self.socket)
 
     def _receives(self) -> bool:
         """Whether its protocol receives descriptors, now or when a layer has made way for it."""
@@ -83,7 +97,17 @@ class _UnixConnection(PatientConnection):
             self.reactor.removeReader(self)
             self.reactor.callLater(REST, self._read_again)
             return None
+        if self._may_hold and is_urgent(self.socket):
+            self._drop_urgent_byte()
+            return None
         return super(DirectConnection, self).doRead()
+
+    def _drop_urgent_byte(self) -> None:
+        """Take an urgent byte with its descriptors, and drop it: it is no part of the stream, as on TCP."""
+        _, ancillary, _, _ = self.socket.recvmsg(1, RIGHTS_ROOM)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._ancillaryLevelSOLSOCKETTypeSCMRIGHTS(data)
 
     def _read_again(self) -> None:
         if self.connected and self._reading:
@@ -96,11 +120,11 @@ class _UnixConnection(PatientConnection):
             return
         SENT.close(received([(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)]))
         if self.aborts is not None:
-            self.aborts["descriptor-unwanted"] += 1
+            self.aborts[_UNWANTED] += 1
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: FBT001  # Twisted's
         if self._may_hold:
-            close_connection(self.socket)
+            close_connection(self.socket, _counting(self.aborts, self.reactor))
         else:
             super()._closeSocket(orderly)
 
@@ -184,12 +208,11 @@ class UnixStreamPort(StreamPort):
     def _prepare(self, sock: socket.socket) -> None:
         """Leave it as it is: TCP's options mean nothing here."""
 
-    @staticmethod
-    def _turn_out(sock: socket.socket) -> None:
+    def _turn_out(self, sock: socket.socket) -> None:
         if refuse_descriptors(sock):
             sock.close()
         else:
-            close_connection(sock)
+            close_connection(sock, _counting(self.aborts, self.reactor))
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: FBT001  # Twisted's
         if self._kernel_refuses:  # what was sent before has been accepted by now

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import attrs
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.trial.unittest import SynchronousTestCase
@@ -187,6 +189,24 @@ class FormatTests(MetricsCase):
             parse = parse_openmetrics if "openmetrics" in kind else parse_text
 
             self.assertLess(20, len(list(parse(text.decode()))))
+
+    def test_asked_for_oddly(self) -> None:
+        """A version that is no number is passed over: the answer is in the text format."""
+        for version in ("\xff;q=x,,;=", "x", "1.x", "", "\xb2", "9" * 5000, "1.0.0;escaping=\xff"):
+            for kind in ("application/openmetrics-text", "text/plain"):
+                text, found = render([SNAPSHOT], ready=True, accept=f"{kind};version={version}")
+
+                self.assertIn(b"echosvc_ready 1.0", text)
+                self.assertTrue(
+                    found.startswith(("text/plain", "application/openmetrics-text; version=1.0.0")), found
+                )
+
+    @given(st.text(st.characters(max_codepoint=255) | st.sampled_from(",;=."), max_size=40), st.booleans())
+    def test_whatever_is_asked_for(self, end: str, is_open: bool) -> None:  # noqa: FBT001  # hypothesis passes it so
+        """Nothing is raised."""
+        kind = "application/openmetrics-text" if is_open else "text/plain"
+        render([], ready=True, accept=f"{kind};version=1{end}")
+        render([], ready=True, accept=f"{kind};version={end};escaping={end}")
 
     def test_names_are_odd(self) -> None:
         """Quotes, line ends and backslashes in a socket's name are told as they are."""

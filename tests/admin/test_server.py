@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 from hypothesis import given
@@ -13,10 +14,24 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, Request
 
 from echosvc.admin.pages import Answer
 from echosvc.admin.server import DEADLINE, MOST, REQUEST, AdminFactory
+
+#: What bad requests are made of, beside bytes at random.
+PIECES = [
+    b"GET / HTTP/1.1\r\n",
+    b"POST /metrics HTTP/1.0\r\n",
+    b"\r\n",
+    b"A: b\r\n",
+    b"Accept: application/openmetrics-text;version=",
+    b"Content-Length: ",
+    b"9" * 5000,
+    b"Transfer-Encoding: chunked\r\n",
+    b"Cookie: ",
+    b"Content-Type: multipart/form-data; boundary=",
+]
 
 
 class Peer(StringTransport):
@@ -167,6 +182,15 @@ class AnswerTests(ServerCase):
         self.assertEqual(["the secret reason"], [str(each["log_failure"].value) for each in events])
         self.flushLoggedErrors(ValueError)
 
+    def test_a_page_that_raises(self) -> None:
+        """Likewise where it fails at once: a fault of ours is no bad request."""
+        self.answers = lambda *_: int("x")
+        with capturedLogs() as events:
+            peer = self.say(b"GET /metrics HTTP/1.1\r\n\r\n")
+
+        self.assertEqual((b"HTTP/1.1 500 ", 1), (peer.value()[:13], len(events)))
+        self.flushLoggedErrors(ValueError)
+
 
 class HostTests(ServerCase):
     """Requests for other hosts, as a browser makes them after DNS rebinding."""
@@ -224,12 +248,93 @@ class BoundTests(ServerCase):
             b"GET / HTTP/1.1\r\nA: \x00\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
         ):
-            with capturedLogs() as events:
-                peer = self.say(request)
+            self.assert_bad(request)
 
-            self.assertEqual((b"HTTP/1.1 400", "closed", []), (peer.value()[:12], peer.ended, events))
+    def assert_bad(self, request: bytes) -> None:
+        """Check that a request is answered with 400 and closed, and that nothing is logged."""
+        with capturedLogs() as events:
+            peer = self.say(request)
 
-    @given(st.lists(st.binary(max_size=60) | st.sampled_from([b"GET / HTTP/1.1\r\n", b"\r\n", b"A: b\r\n"])))
+        self.assertEqual((b"HTTP/1.1 400", "closed", []), (peer.value()[:12], peer.ended, events), request)
+
+    def test_bodies(self) -> None:
+        """A request with a body is refused before any of the body is read, wherever the header is; no file is opened for it."""
+        self.patch(tempfile, "TemporaryFile", lambda *_: self.fail("a file is opened"))
+        for header in (
+            *(
+                b"Content-Length: " + each
+                for each in (b"1", b"100001", b"9" * 5000, b"0" * 5000, b"", b"-0", b"0, 0", b"x")
+            ),
+            b"content-length:1\r\n 0",
+            *(
+                b"Transfer-Encoding: " + each
+                for each in (b"chunked", b"identity", b"gzip, chunked", b"", b"\xff")
+            ),
+            b"TRANSFER-ENCODING:chunked",
+            b"Content-Length: 0\r\nContent-Length: 0",
+        ):
+            for lines in (
+                (b"POST / HTTP/1.1", header, b"Host: a"),
+                (b"GET / HTTP/1.1", b"Host: evil.example", header),
+                (b"GET / HTTP/1.0", b"Expect: 100-continue", header, b"Content-Type: multipart/form-data"),
+            ):
+                self.assert_bad(b"\r\n".join([*lines, b"", b"3\r\nabc\r\n0\r\n\r\n"]))
+
+    def test_no_body(self) -> None:
+        """A request may say that its body is empty."""
+        self.assertEqual(b"/|", self.ask(b"GET / HTTP/1.1", b"Content-Length: 0")[1])
+
+    def test_what_twisted_cannot_read(self) -> None:
+        """An exception while a request is read is a bad request of the peer's: 400 without a traceback."""
+        self.patch(Request, "parseCookies", lambda _: int("x"))
+
+        self.assert_bad(b"GET / HTTP/1.1\r\nCookie: x\r\n\r\n")
+
+    def test_odd_headers(self) -> None:
+        """Headers that mean nothing here are passed over, whatever is in them."""
+        for header in (
+            *(b"Range: " + each for each in (b"bytes=9-1", b"bytes=" + b"9" * 5000 + b"-", b"\xff")),
+            *(
+                name + b": \xff"
+                for name in (b"If-Modified-Since", b"If-None-Match", b"If-Match", b"Expect", b"Upgrade")
+            ),
+            *(
+                b"Content-Type: multipart/form-data; " + each
+                for each in (b"", b"boundary=", b'boundary="\xff')
+            ),
+            *(b"Cookie: " + each for each in (b";=;\xff=;a", b"=" * 5000)),
+            *(b"Authorization: " + each for each in (b"Basic", b"Basic \xff", b"Basic " + b"A" * 5000)),
+            *(b"Connection: " + each for each in (b"", b"\xff", b"Upgrade, HTTP2-Settings")),
+        ):
+            for method in (b"GET", b"POST"):
+                code, _ = self.ask(method + b" / HTTP/1.1", header)
+                self.assertIn(code[9:12], (b"200", b"405"), header)
+
+    def test_odd_lines(self) -> None:
+        """A target that is no URL is no page, and a method or a target with odd bytes is answered with 400."""
+        for target in (
+            b"*",
+            b"http://[",
+            b"//[::1",
+            b"/%zz?%=&;=%",
+            b"?",
+            b"http://a:" + b"9" * 5000,
+            b"/\x80\xb0",
+        ):
+            self.assertEqual(
+                target.partition(b"?")[0] + b"|",
+                self.ask(b"GET " + target + b" HTTP/1.1")[1].decode().encode("latin-1"),
+            )
+        for line in (
+            b"G\xffT / HTTP/1.1",
+            b"GET /\xff HTTP/1.1",
+            b"GET /\x00 HTTP/1.1",
+            b"GET / HTTP/9.9",
+            b"GET  HTTP/1.1",
+        ):
+            self.assert_bad(line + b"\r\n\r\n")
+
+    @given(st.lists(st.binary(max_size=60) | st.sampled_from(PIECES)))
     def test_whatever_is_said(self, pieces: list[bytes]) -> None:
         """Nothing is raised, and nothing logged."""
         with capturedLogs() as events:

@@ -52,10 +52,10 @@ def _clients() -> list[Client]:
             Client(f"ncat {family}", f"ncat -{version} {host} {{port}}"),
             # Over UDP it ends with its input, whether or not an answer has come.
             Client(f"ncat -u {family}", f"ncat -{version} -u {host} {{port}}", lingers=True),
-            Client(f"socat TCP {family}", f"socat - TCP{version}:{shown}:{{port}}"),
+            Client(f"socat TCP {family}", f"socat -t10 - TCP{version}:{shown}:{{port}}"),
             Client(f"socat UDP {family}", f"socat -t1 - UDP{version}:{shown}:{{port}}"),
         ]
-    clients.append(Client("socat 1 MB", f"socat - TCP4:{IPV4}:{{port}}", much))
+    clients.append(Client("socat 1 MB", f"socat -t10 - TCP4:{IPV4}:{{port}}", much))
     clients.append(Client("ncat 1 MB", f"ncat {IPV4} {{port}}", much))
     return clients
 

@@ -75,7 +75,7 @@ def slowloris(run: Run, crowd: Crowd) -> str:
             return sockets.enter_context(_connected(server)), time.monotonic()
 
         silent = [new(number) for number in range(newcomers)]
-        time.sleep(1.0)  # times are exact to a second
+        time.sleep(crowd.late)  # times are as exact
         silent += [new(number) for number in range(each - newcomers)]
         slow = [sock for sock, _ in map(new, range(each))]
         watch = _Watch([sock for sock, _ in silent], slow)

@@ -37,6 +37,12 @@ LONG_HELLO = b"".join(
     for part in (_HELLO[start : start + RECORD] for start in range(0, len(_HELLO), RECORD))
 )[:-1]
 
+#: A ClientHello just under the 16 KiB that are taken, in two records, all but its last byte.
+_NEARLY = b"\x01" + (15_000).to_bytes(3) + _BODY[:15_000]
+NEARLY_LONG_HELLO = b"".join(
+    b"\x16\x03\x01" + len(part).to_bytes(2) + part for part in (_NEARLY[:14_000], _NEARLY[14_000:])
+)[:-1]
+
 #: No more of it than what says how long it will be: the heads of the record and of the message.
 ANNOUNCED = b"\x16\x03\x01\x00\x04" + _HELLO[:4]
 
@@ -154,6 +160,14 @@ UNFINISHED = tuple(
                 200,
                 48,
                 "[0-9]{5,} bytes each",
+            ),
+            Unfinished(
+                "TLS-hellos",
+                "send all but the last byte of a ClientHello of 15 KiB in two records",
+                NEARLY_LONG_HELLO,
+                2000,
+                6,
+                "was killed|[0-9]{5,} bytes each",
             ),
         ),
     )

@@ -44,7 +44,12 @@ class Server:
         self._incoming.write(data)
         if data and self._gatherer is not None:
             assert self._gatherer.feed(data)
-            self.tls.context = self._certificates.context_for(self._gatherer.hello().server_name)
+            hello = self._gatherer.hello()
+            self.tls = self._certificates.context(hello).wrap_bio(
+                self._incoming, self._outgoing, server_side=True
+            )
+            self.tls.context = self._certificates.context_for(hello.server_name)
+            self._step = self.tls.do_handshake
             self._gatherer = None
 
     def exchange(self, client: Client) -> None:

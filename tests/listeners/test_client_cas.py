@@ -192,7 +192,7 @@ class ListTests(ClientCACase):
             context.verify_mode = ssl.CERT_REQUIRED
             context.verify_flags |= flags
             certificates = self.read()
-            self.patch(certificates, "context", lambda context=context: context)
+            self.patch(certificates, "context", lambda _=None, context=context: context)
             self.patch(certificates, "context_for", lambda _, context=context: context)
             own = self.direct if len(contents) == 2 and not refused else self.client
             self.assertEqual(refused, self.refusal(certificates, own) is not None)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from echosvc.errors import InvalidTLS
 from echosvc.listeners.certificates import NO_COMPRESSED_CERTIFICATES, Certificates
 from echosvc.listeners.settings import TLSSettings
+from echosvc.transports.client_hello import ClientHello
 from tests.certificates import DAY, Authority
 from tests.listeners.certificate_case import CertificateCase, Server
 from tests.transports.tls_peer import VERSIONS, Client, client_context
@@ -258,6 +259,8 @@ class NegotiationTests(CertificateCase):
     def test_sessions_of_clients_without_tickets_take_little(self) -> None:
         """TLS 1.2 has the server keep them; we keep a few hundred, and OpenSSL would keep 20 000 by itself."""
         certificates = self.read()
+        others = [self.client_context(version) for version in VERSIONS]
+        tickets = [self.shake(certificates, context=each)[0].tls.session for each in others]
         context = self.client_context(ssl.TLSVersion.TLSv1_2)
         context.options |= ssl.OP_NO_TICKET
         kept = []
@@ -267,12 +270,16 @@ class NegotiationTests(CertificateCase):
             client.finish()
             server.exchange(client)
             server.tls.unwrap()  # only after our close_notify it is kept
-            kept.append(certificates.context().session_stats()["number"])
+            kept.append(certificates.context(ClientHello()).session_stats()["number"])
 
         self.assertLessEqual(max(kept), 256)
         self.assertGreater(max(kept), 200)
         again, _ = self.shake(certificates, context=context, session=client.tls.session)
         self.assertTrue(again.tls.session_reused)
+        for other, ticket in zip(others, tickets, strict=True):  # and no ticket is lost
+            again, _ = self.shake(certificates, context=other, session=ticket)
+            self.assertTrue(again.tls.session_reused)
+        self.assertEqual(certificates.context().session_stats()["number"], 0)
 
 
 class StrangeNameTests(CertificateCase):

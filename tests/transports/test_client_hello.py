@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import tracemalloc
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from echosvc.transports.client_hello import HELLO, RECORDS, ClientHello, HelloGatherer
 
 
-def client_hello(host: str | None = "localhost", protocols: tuple[str, ...] = ()) -> bytes:
+def client_hello(
+    host: str | None = "localhost",
+    protocols: tuple[str, ...] = (),
+    *,
+    most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    options: int = 0,
+) -> bytes:
     """Let the standard library's client say hello."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = most
+    context.options |= options
     context.check_hostname = False
     if protocols:
         context.set_alpn_protocols(list(protocols))
@@ -74,18 +83,48 @@ class GatheringTests(SynchronousTestCase):
 
     def test_one_that_announces_too_much_is_refused_at_once(self) -> None:
         """9 bytes are enough to know."""
-        count, gatherer = self.fed(bytes.fromhex("16030140000100fffa"), 1)
+        count, gatherer = self.fed(bytes.fromhex("16030104000100fffa"), 1)
 
         self.assertEqual((count, gatherer.is_too_long, len(gatherer.data)), (0, True, 9))
 
     def test_many_small_records_are_refused(self) -> None:
         """Each costs time: a message of 16 KB in records of a byte would take a tenth of a second."""
-        hello = b"\x01" + (HELLO - 4).to_bytes(3) + bytes(HELLO - 4)
+        hello = b"\x01" + (HELLO - 9).to_bytes(3) + bytes(HELLO - 9)
         count, gatherer = self.fed(in_records(hello, 1), 6)
         self.assertEqual((count, gatherer.is_too_long), (0, True))
         self.assertLessEqual(len(gatherer.data), 6 * (RECORDS + 1))
 
-        self.assertNotEqual(self.fed(in_records(hello, HELLO), 1000)[0], 0)
+    def test_the_longest(self) -> None:
+        """It takes 16 KiB, headers of records included; a byte more is refused before it has come."""
+        for size in (HELLO, 5000):
+            headers = 5 * -(-HELLO // (size + 5))
+            for more in (0, 1):
+                length = HELLO - headers - 4 + more
+                data = in_records(b"\x01" + length.to_bytes(3) + bytes(length), size)
+                count, gatherer = self.fed(data, 1)
+
+                self.assertEqual((len(data), gatherer.is_too_long), (HELLO + more, bool(more)))
+                self.assertEqual(count, 0 if more else HELLO)
+
+    def test_a_record_that_announces_too_much_is_refused_at_once(self) -> None:
+        """However little the message has announced: nothing past the bound is ever waited for."""
+        begun = b"\x01" + (16000).to_bytes(3) + bytes(14986)
+        count, gatherer = self.fed(
+            in_records(begun, HELLO) + bytes.fromhex("1603014000") + bytes(16300), 1000
+        )
+
+        self.assertEqual((count, gatherer.is_too_long), (0, True))
+        self.assertLess(len(gatherer.data), HELLO)
+
+    def test_every_byte_is_kept_once(self) -> None:
+        """What waits for the rest takes the memory of what has come, and a few objects."""
+        hello = b"\x01" + (HELLO - 100).to_bytes(3) + bytes(HELLO - 100)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        gatherer = HelloGatherer()
+        self.assertFalse(gatherer.feed(in_records(hello, 5000)[:-1]))
+
+        self.assertLess(tracemalloc.get_traced_memory()[0], HELLO + 1024)
 
 
 class ParsingTests(SynchronousTestCase):
@@ -101,18 +140,31 @@ class ParsingTests(SynchronousTestCase):
         """In lower case, and in the client's order."""
         self.assertEqual(
             self.hello_of(client_hello("LocalHost", ("h2", "echo"))),
-            ClientHello("localhost", (b"h2", b"echo")),
+            ClientHello("localhost", (b"h2", b"echo"), has_tickets=True),
         )
 
     def test_may_name_neither(self) -> None:
         """Then there is neither."""
-        self.assertEqual(self.hello_of(client_hello(None)), ClientHello())
+        self.assertEqual(self.hello_of(client_hello(None)), ClientHello(has_tickets=True))
+
+    def test_tells_who_keeps_the_sessions(self) -> None:
+        """The client, by TLS 1.3 or by tickets of TLS 1.2; or the server. What a record has behind the message does not count."""
+        old = ssl.TLSVersion.TLSv1_2
+        for most, options, has_tickets in (
+            (old, ssl.OP_NO_TICKET, False),
+            (old, 0, True),
+            (ssl.TLSVersion.TLSv1_3, ssl.OP_NO_TICKET, True),
+        ):
+            hello = client_hello(most=most, options=options)
+            self.assertEqual(self.hello_of(hello).has_tickets, has_tickets)
+            behind = hello[5:] + bytes.fromhex("00230000")
+            self.assertEqual(self.hello_of(in_records(behind, 16000)).has_tickets, has_tickets)
 
     def test_a_host_that_is_not_ascii(self) -> None:
         """It is none (RFC 6066 section 3); what the client offers to speak is known all the same."""
         hello = client_hello("localhost", ("h2",)).replace(b"localhost", b"loc\xffl\xfeost")
 
-        self.assertEqual(self.hello_of(hello), ClientHello(None, (b"h2",)))
+        self.assertEqual(self.hello_of(hello), ClientHello(None, (b"h2",), has_tickets=True))
 
     def test_one_that_makes_no_sense_asks_for_nothing(self) -> None:
         """Whatever is damaged in it: OpenSSL judges it, and nothing is raised here."""

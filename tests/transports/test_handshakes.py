@@ -53,6 +53,16 @@ class HandshakesTests(SynchronousTestCase):
         self.assertFalse(any(each.made_room for each in second + third))
         self.assertEqual(len(self.unfinished), 8)
 
+    def test_one_that_is_there_is_not_counted_again(self) -> None:
+        """It stays as old as it is, and nothing makes room for it."""
+        first, second = self.begin(1, "a"), self.begin(6, "b")
+        self.unfinished.add(first[0], "a")
+        self.unfinished.add(second[0], "b")
+        self.assertEqual(len(self.unfinished), 7)
+        self.begin(2, "c")
+
+        self.assertEqual([each.made_room for each in first + second], [True] + [False] * 6)
+
     def test_one_that_is_done_needs_none(self) -> None:
         """To say so twice is to say it once; nothing of a source is kept that has no handshake."""
         for source in map(str, range(100)):

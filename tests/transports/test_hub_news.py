@@ -72,7 +72,8 @@ class NewsTests(NewsCase):
         protocol.makeConnection(transport)
         return client, transport, protocol
 
-    def send(self, client: socket.socket, pieces: Sequence[bytes]) -> bytes:
+    @staticmethod
+    def send(client: socket.socket, pieces: Sequence[bytes]) -> bytes:
         """Send pieces, those that begin with ``!`` as urgent data; return what is read of them where only the last is urgent."""
         plain = b""
         urgent = [number for number, piece in enumerate(pieces) if piece.startswith(b"!")]

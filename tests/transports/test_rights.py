@@ -8,6 +8,7 @@ import queue
 import socket
 import struct
 import threading
+from array import array
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,14 @@ from zope.interface import implementer
 from echosvc.admin.server import AdminFactory
 from echosvc.protocols import DatagramEcho, EchoFactory
 from echosvc.protocols.qotd import QotdFactory
-from echosvc.transports import UnixDatagramPort, rights
+from echosvc.transports import UnixDatagramPort, UnixStreamPort, rights
 from echosvc.transports.linux import SO_PASSCRED, SO_PASSPIDFD, SO_PASSSEC
 from echosvc.transports.rights import REST, WAITING, SentDescriptors, close_bound, close_connection
 from echosvc.transports.unix import receives_descriptors
 from tests.certificates import folder_for
 from tests.machine import no_descriptor
 from tests.transports.test_unix_port import UnixPortCase
+from tests.waiting import until
 
 #: No option of any socket.
 _NO_OPTION = 0x7FFF
@@ -56,7 +58,12 @@ def lingers(sock: socket.socket) -> bool:
 def send(sock: socket.socket, descriptor: int, flags: int = 0) -> None:
     """Send a descriptor with a byte, and close it."""
     with contextlib.closing(socket.socket(fileno=descriptor)):
-        socket.send_fds(sock, [b"x"], [descriptor], flags)
+        send_descriptors(sock, [descriptor], flags)
+
+
+def send_descriptors(sock: socket.socket, descriptors: list[int], flags: int) -> None:
+    """Send descriptors with a byte. `socket.send_fds` passes its flags over."""
+    sock.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))], flags)
 
 
 def without_threads() -> Any:
@@ -93,7 +100,7 @@ class Older:
         test.patch(rights, "SO_PASSRIGHTS", _NO_OPTION)
         self.handed: list[int] = []
         self.full = False
-        test.patch(SentDescriptors, "close", lambda _, descriptors: self.handed.extend(descriptors))
+        test.patch(SentDescriptors, "close", lambda _, descriptors, *_tell: self.handed.extend(descriptors))
         test.patch(SentDescriptors, "may_receive", lambda _: 0 if self.full else 3)
         test.addCleanup(lambda: close_all(self.handed))
 
@@ -122,7 +129,7 @@ class RefusedTests(UnixPortCase):
     def test_one_that_came_before(self) -> None:
         """A socket that was inherited may have connections that wait, with descriptors: the next are refused, those are closed apart."""
         handed: list[int] = []
-        self.patch(SentDescriptors, "close", lambda _, descriptors: handed.extend(descriptors))
+        self.patch(SentDescriptors, "close", lambda _, descriptors, *_tell: handed.extend(descriptors))
         with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
             listening.bind(self.path)
             listening.listen()
@@ -165,6 +172,54 @@ class RefusedTests(UnixPortCase):
         self.assertIsNone(receives_descriptors(Factory.forProtocol(_make_receiver)))
         for ours in (EchoFactory, QotdFactory, AdminFactory):
             self.assertIs(False, receives_descriptors(cast(Any, ours)))
+
+
+class CountedTests(UnixPortCase):
+    """Those that a connection of ours holds when it is closed, on a kernel that cannot refuse them."""
+
+    def setUp(self) -> None:
+        """Take the option away; call from threads as a reactor does."""
+        super().setUp()
+        self.patch(rights, "SO_PASSRIGHTS", _NO_OPTION)
+        self.called: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self.patch(self.reactor, "callFromThread", lambda *call: self.called.put(call))
+
+    def assert_counted(self, port: UnixStreamPort, messages: int) -> None:
+        """Check how many messages with descriptors are counted; nothing is before the reactor calls."""
+        self.assertNotIn("descriptor-unwanted", port.aborts)
+        for _ in until(lambda: port.aborts["descriptor-unwanted"] >= messages):
+            function, *arguments = self.called.get(timeout=30)
+            function(*arguments)
+
+        self.assertEqual({"descriptor-unwanted": messages}, port.aborts)
+
+    def test_a_connection_that_ends(self) -> None:
+        """Each message that brought some is counted as one that is read would be, and those without are not."""
+        port = self.open_port(EchoFactory())
+        client, transport = self.connect(port)
+        for _ in range(3):
+            send_descriptors(client, [0, 1], 0)
+            client.send(b"y")
+        send_descriptors(client, [0], socket.MSG_OOB)
+        transport.abortConnection()
+        self.reactor.advance(0)
+
+        self.assert_counted(port, 4)
+
+    def test_connections_that_are_refused(self) -> None:
+        """So are those of connections that are not let in."""
+
+        class Closed:
+            def admit(self, _: object) -> None:
+                return None
+
+        port = self.open_port(EchoFactory())
+        port.door = Closed()
+        for _ in range(5):
+            send_descriptors(self.client(port), [0], 0)
+        port.doRead()
+
+        self.assert_counted(port, 5)
 
 
 class ReceivedTests(Older, UnixPortCase):
@@ -219,7 +274,7 @@ class ReceivedTests(Older, UnixPortCase):
         """One that comes with urgent data is received like any other; a read would drop it otherwise, and close it."""
         client, _ = self.connect(self.open_port(EchoFactory()))
         client.send(b"a")
-        socket.send_fds(client, [b"!"], [0], socket.MSG_OOB)
+        send_descriptors(client, [0], socket.MSG_OOB)
         client.send(b"b")
         for _ in range(3):
             self.hub.doRead()
@@ -646,7 +701,7 @@ class ClosingTests(SynchronousTestCase):
     def test_a_connection_that_is_gone(self) -> None:
         """A socket that cannot be shut down is closed all the same."""
         with socket.socket(socket.AF_UNIX) as sock:
-            self.patch(SentDescriptors, "close", lambda _, found: close_all(found))
+            self.patch(SentDescriptors, "close", lambda _, found, *_tell: close_all(found))
             close_connection(sock)
 
             self.assertEqual(-1, sock.fileno())

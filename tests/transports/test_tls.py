@@ -258,6 +258,7 @@ class InputTests(TLSCase):
         self.assertEqual(self.client.heard, b"good")
         self.assertIn("bad record mac", str(self.client.error).lower())
         self.assertEqual(protocol.events, ["made", "shaken", b"good", ssl.SSLError])
+        self.assertEqual((self.refused, self.wire.why), ({"tls-failed": 1}, "tls-failed"))
 
     def test_a_protocol_that_raises(self) -> None:
         """What it wrote before is sent; the error is its transport's to log."""

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from echosvc.protocols import EchoFactory
-from echosvc.transports.handshakes import FLIGHT, Handshakes
+from echosvc.transports.handshakes import FLIGHT, SMALL, Handshakes
 from echosvc.transports.tls import TLSFactory
 from echosvc.transports.tls_handshake import HandshakeSettings
 from echosvc.transports.tls_session import _IN, _OUT, Session
@@ -124,6 +124,25 @@ class BeforeTheHandshakeTests(TLSCase):
             server.connectionLost(Failure(ConnectionAborted()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_a_long_first_message_makes_room_before_it_is_whole(self) -> None:
+        """What waits for the rest of it is memory, too: only as much as nearly all clients say is free."""
+        self.handshakes = Handshakes(2)
+        waiting = []
+        for length in (SMALL, SMALL + 1, SMALL + 1, SMALL + 1):
+            self.wire = Wire()
+            self.connect(shake=False)
+            sent = bytes.fromhex("1603012000 0100 1ffc") + bytes(length - 9)
+            for start in range(0, length, 500):
+                self.server.dataReceived(sent[start : start + 500])
+            waiting.append(self.wire)
+
+        self.assertEqual([wire.aborted for wire in waiting], [False, True, True, False])
+        self.assertEqual(
+            (waiting[1].why, self.refused), ("tls-handshake-evicted", {"tls-handshake-evicted": 2})
+        )
+        self.server.dataReceived(bytes(0x2000))
+        self.assertEqual(len(self.handshakes), 0)
+
     def test_a_protocol_that_is_required_must_be_offered(self) -> None:
         """By a client that offers any (RFC 7301); one that offers none is served."""
         self.required = (b"echo",)
@@ -169,7 +188,7 @@ class WorkTests(TLSCase):
         """Begin the server's side, with a clock that work moves."""
         self.factory = TLSFactory(
             inner,
-            HandshakeSettings(context=lambda: self.context),
+            HandshakeSettings(context=lambda _: self.context),
             self.clock,
             refused=self.refused,
             turns=Turns(self.clock, seconds=self.seconds),
@@ -230,7 +249,7 @@ class WorkTests(TLSCase):
         factories = [
             TLSFactory(
                 PlainFactory(),
-                HandshakeSettings(context=lambda: self.context),
+                HandshakeSettings(context=lambda _: self.context),
                 clock,
                 refused=self.refused,
             )

@@ -6,15 +6,97 @@ import ssl
 import weakref
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, ISSLTransport, ITransport
 from twisted.python.failure import Failure
 from zope.interface import providedBy
 
 from echosvc.transports.tls import PIECE
-from tests.transports.tls_case import DONE, Producer, TLSCase, Wire
-from tests.transports.tls_peer import VERSIONS
+from tests.transports.tls_case import DONE, PlainFactory, Producer, TLSCase, Wire
+from tests.transports.tls_peer import VERSIONS, Client, KeyUpdater, client_context
 from tests.waiting import until
+
+
+class WaitingTests(TLSCase):
+    """A peer's request for new keys that has come in part: TLS sends nothing before it has the rest."""
+
+    def setUp(self) -> None:
+        """Connect, and hear the first part."""
+        super().setUp()
+        factory = PlainFactory()
+        self.serve(factory)
+        context = client_context(self.authority, ssl.TLSVersion.TLSv1_3)
+        peer = KeyUpdater(context, self.folder)
+        self.client = Client(context)
+        self.client.take()
+        self.turn()
+        (self.protocol,) = factory.built
+        first, self.rest = peer.ask_in_two()
+        self.peer = peer
+        self.server.dataReceived(first)
+
+    def go_on(self, data: bytes = b"") -> None:
+        """Hear the rest, and data behind it."""
+        self.server.dataReceived(self.rest + (self.peer.say(data) if data else b""))
+        self.client.take(self.wire.take())
+
+    def test_what_is_written_waits_for_the_rest(self) -> None:
+        """It is sent whole and in order then, and the connection goes on."""
+        self.protocol.on_data = self.protocol.transport.write
+        self.protocol.transport.write(b"one ")
+        self.protocol.transport.write(b"x" * 100_000)
+        self.assertEqual((self.wire.value(), self.wire.held), (b"", 100_004))
+        self.go_on(b" more")
+
+        self.assertEqual(self.client.heard, b"one " + b"x" * 100_000 + b" more")
+        self.assertEqual((self.wire.held, self.wire.disconnecting, self.refused), (0, False, {}))
+
+    def test_an_end_waits_for_the_rest(self) -> None:
+        """What was written before is whole, and close_notify says so; nothing can be written after it."""
+        for written in (b"", b"x" * 100_000):
+            for half in (False, True):
+                self.setUp()
+                transport = self.protocol.transport
+                transport.pauseProducing()
+                transport.write(written)
+                if half:
+                    transport.loseWriteConnection()
+                    transport.resumeProducing()
+                else:
+                    transport.loseConnection()
+                transport.write(b"late")
+                self.assertEqual((self.wire.disconnecting, self.wire.half_closed), (False, False))
+                self.assertEqual(self.wire.producerState, "producing")
+                self.go_on(b"too late")
+
+                self.assertEqual((self.client.heard, self.client.finished), (written, True))
+                self.assertEqual((self.wire.disconnecting, self.wire.half_closed), (not half, half))
+                self.assertEqual(self.protocol.events[2:], [b"too late", "write lost"][:1] if half else [])
+
+    def test_a_producer_waits_for_the_rest(self) -> None:
+        """So what waits is bounded."""
+        producer = Producer()
+        self.protocol.transport.registerProducer(producer, True)
+        self.protocol.transport.write(b"x")
+        self.assertEqual(producer.asked, ["pause"])
+        self.go_on()
+
+        self.assertEqual((producer.asked, self.client.heard), (["pause", "resume"], b"x"))
+
+    def test_the_rest_never_comes(self) -> None:
+        """A FIN in its place ends the connection, and so does damage: nothing is waited for."""
+        for damage in (False, True):
+            self.setUp()
+            self.protocol.transport.write(b"x")
+            self.protocol.transport.loseConnection()
+            if damage:
+                self.server.dataReceived(bytes.fromhex("1703030020") + bytes(32))
+            else:
+                self.server.readConnectionLost()
+            self.assertTrue(self.wire.disconnecting)
+            self.server.connectionLost(DONE)
+
+            self.assertEqual(self.protocol.events[2:], [ssl.SSLError if damage else ConnectionLost])
 
 
 class OutputTests(TLSCase):

@@ -20,7 +20,7 @@ from echosvc.transports.turns import Turns
 from echosvc.transports.unix import UnixStreamPort
 from tests.certificates import DAY, Authority, Issued, folder_for
 from tests.transports.test_stream import STALL_TIMEOUT, StreamCase
-from tests.transports.tls_case import Plain, PlainFactory
+from tests.transports.tls_case import HalfCloseable, Plain, PlainFactory
 from tests.transports.tls_peer import VERSIONS, Client, client_context, server_context
 from tests.waiting import until
 
@@ -84,7 +84,7 @@ class TLSSocketCase(StreamCase):
         """Connect a client to a factory's protocol; return it and the connection on our side."""
         factory: Any = TLSFactory(
             inner,
-            HandshakeSettings(context=lambda: self.context),
+            HandshakeSettings(context=lambda _: self.context),
             self.reactor,
             refused=self.refused,
             turns=Turns(self.reactor, seconds=self.reactor.seconds),
@@ -278,6 +278,59 @@ class LoopbackTests(TLSSocketCase):
             self.assertEqual((self.port.ended, transport.connected), ({"failed": 1}, 0))
             self.assertEqual(protocol.events[-1], ZeroDivisionError)
 
+    def test_why_it_has_ended(self) -> None:
+        """The peer was first with its close_notify or its FIN, or the protocol was; or what came was damaged, or no TLS."""
+
+        def damage(remote: Remote, _: Plain) -> None:
+            remote.sock.send(bytes.fromhex("1703030020") + bytes(32))
+
+        def finish(remote: Remote, _: Plain) -> None:
+            remote.client.finish()
+
+        def cut(remote: Remote, _: Plain) -> None:
+            remote.sock.shutdown(socket.SHUT_WR)
+
+        def lose(_: Remote, protocol: Plain) -> None:
+            protocol.transport.loseConnection()
+
+        def half_close_first(remote: Remote, protocol: Plain) -> None:
+            protocol.transport.loseWriteConnection()
+            self.turn(remote)
+            remote.client.finish()
+
+        for act, kind, why in (
+            (damage, Plain, "tls-failed"),
+            (finish, Plain, "peer-closed"),
+            (finish, HalfCloseable, "peer-closed"),
+            (cut, Plain, "peer-closed"),
+            (lose, Plain, "closed"),
+            (half_close_first, HalfCloseable, "closed"),
+        ):
+            for version in VERSIONS:
+                self.refused.clear()
+                factory = PlainFactory(kind)
+                remote, transport = self.begin(factory, version)
+                self.turn(remote)
+                (protocol,) = factory.built
+                act(remote, protocol)
+                self.turn(remote)
+                if transport.connected:  # each direction ends by itself
+                    protocol.transport.loseConnection()
+                self.turn(remote)
+
+                self.assertEqual(self.port.ended, {why: 1}, (act, kind))
+                self.assertEqual(self.refused, {why: 1} if why == "tls-failed" else {})
+
+    def test_why_it_has_ended_before_the_handshake_is_done(self) -> None:
+        """A peer that leaves is counted as one with which TLS was not agreed on, among ends and among drops."""
+        remote, _ = self.begin(PlainFactory())
+        remote.sock.shutdown(socket.SHUT_WR)
+        for _ in range(3):
+            self.hub.doRead()
+            self.reactor.advance(0)
+
+        self.assertEqual((self.port.ended, self.refused), ({"tls-handshake-failed": 1},) * 2)
+
     def test_over_a_unix_socket(self) -> None:
         """There it is the same."""
         path = f"{self.folder}/socket"
@@ -285,7 +338,10 @@ class LoopbackTests(TLSSocketCase):
         listening.bind(path)
         listening.listen()
         factory: Any = TLSFactory(
-            EchoFactory(), HandshakeSettings(context=lambda: self.context), self.reactor, refused=self.refused
+            EchoFactory(),
+            HandshakeSettings(context=lambda _: self.context),
+            self.reactor,
+            refused=self.refused,
         )
         port = UnixStreamPort(listening, factory, self.reactor, stall_timeout=STALL_TIMEOUT)
         port.startListening()

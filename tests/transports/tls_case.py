@@ -40,6 +40,7 @@ class Wire(StringTransport):
     half_closed = False
     aborted = False
     held = 0
+    peer_ended = False
     writes = 0
     why: str | None = None
 
@@ -164,7 +165,7 @@ class TLSCase(SynchronousTestCase):
         self.factory = TLSFactory(
             inner,
             HandshakeSettings(
-                context=lambda: self.context, required=self.required, unfinished=self.handshakes
+                context=lambda _: self.context, required=self.required, unfinished=self.handshakes
             ),
             self.clock,
             refused=self.refused,

@@ -141,6 +141,13 @@ class KeyUpdater:
         self._secret, self._sent = self._expand(b"traffic upd", 48), 0
         return record
 
+    def ask_in_two(self) -> tuple[bytes, bytes]:
+        """Return the same message cut over two records (RFC 8446 section 5.1)."""
+        message = bytes.fromhex("1800000101")
+        records = self._seal(message[:4] + b"\x16"), self._seal(message[4:] + b"\x16")
+        self._secret, self._sent = self._expand(b"traffic upd", 48), 0
+        return records
+
     def say(self, data: bytes) -> bytes:
         """Return one record of data, under the same condition."""
         return self._seal(data + b"\x17")

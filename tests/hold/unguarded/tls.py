@@ -29,6 +29,12 @@ def _bound_the_hello() -> None:
     replace(client_hello, "HELLO", 2**30)
 
 
+@guard_of("TLS-hellos")
+def _count_unfinished_hellos() -> None:
+    """A long first message that is not whole is one of the limited number."""
+    replace(tls_handshake, "SMALL", 2**30)
+
+
 @guard_of("TLS-room")
 def _make_room() -> None:
     """Handshakes that are not done are limited in number, and the oldest makes room."""

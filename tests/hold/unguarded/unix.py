@@ -21,7 +21,7 @@ def _close_apart() -> None:
     """Descriptors are refused, or closed where nothing waits for that."""
     _refuse()
 
-    def close(_: rights.SentDescriptors, descriptors: Iterable[int]) -> None:
+    def close(_: rights.SentDescriptors, descriptors: Iterable[int], _tell: object = None) -> None:
         for each in descriptors:
             os.close(each)
 
