@@ -158,7 +158,7 @@ class KeyUpdater:
             (self._secret,) = [
                 bytes.fromhex(each[2]) for each in lines if each[0] == "CLIENT_TRAFFIC_SECRET_0"
             ]
-        # Application data, to whoever looks on.
+        # Application data, as the network sees it.
         header = bytes.fromhex("170303") + (len(content) + 16).to_bytes(2, "big")
         key, iv = self._expand(b"key", 32), int.from_bytes(self._expand(b"iv", 12), "big")
         nonce = (iv ^ self._sent).to_bytes(12, "big")
