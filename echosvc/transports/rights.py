@@ -115,7 +115,9 @@ def keep_urgent_data(sock: socket.socket) -> None:
 
 def is_urgent(sock: socket.socket) -> bool:
     """Tell whether the next byte of a UNIX connection is urgent (SIOCATMARK); it comes alone."""
-    with contextlib.suppress(OSError):  # before Linux 5.15 none is
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # before Linux 5.15 none is; nor is it where the socket has been closed
         return any(fcntl.ioctl(sock, SIOCATMARK, bytes(4)))
     return False
 

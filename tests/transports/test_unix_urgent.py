@@ -7,6 +7,7 @@ import os
 import socket
 from typing import Any
 
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SkipTest
 
@@ -70,6 +71,14 @@ class UrgentTests(UnixPortCase):
                 port.doRead()
 
                 self.assertEqual(expected, self.answer(client), burst)
+
+    def test_closed_in_the_same_turn(self) -> None:
+        """A connection whose socket was handed over and closed, before its own news are told, is not read."""
+        client, transport = self.connect(self.open_port(EchoFactory()))
+        client.send(b"a")
+        transport.socket.close()
+
+        self.assertIs(CONNECTION_LOST, transport.doRead())
 
     def test_byte_by_byte(self) -> None:
         """Bytes that come one after another are echoed up to it and behind it."""
