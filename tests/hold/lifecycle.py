@@ -64,7 +64,7 @@ class Mistake:
 @promise(
     "LIFE-errors",
     "what cannot be started is refused in one line with its own exit code; nothing is left behind",
-    deadline=90,
+    deadline=240,
 )
 def start_up_errors(run: Run) -> str:
     """Each mistake is made twice: in the foreground, and as a daemon."""
