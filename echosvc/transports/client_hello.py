@@ -8,6 +8,7 @@ No judgement is made: what is no ClientHello is handed on at once, and OpenSSL a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import attrs
 
@@ -44,6 +45,10 @@ class ClientHello:
     server_name: str | None = None
     protocols: tuple[bytes, ...] = ()
     has_tickets: bool = False
+
+
+#: Most clients ask for the same, and each idle connection keeps what was asked for.
+_shared = lru_cache(maxsize=16)(ClientHello)
 
 
 class HelloGatherer:
@@ -142,7 +147,7 @@ def _parsed(message: bytes) -> ClientHello:
         elif kind == _VERSIONS:
             offered = {int.from_bytes(body[start : start + 2]) for start in range(1, len(body), 2)}
             has_tickets = has_tickets or _TLS_1_3 in offered
-    return ClientHello(name, protocols, has_tickets)
+    return _shared(name, protocols, has_tickets)
 
 
 def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -107,6 +107,7 @@ class Hub:
         self._writers: dict[int, Member] = {}
         self._fresh: set[int] = set()
         self._most = BATCH
+        self.is_behind = False  # members were left waiting when the last turn was over
         self._finished: list[Member] = []
         self._served = _Served()
         self._context = {log.ILogContext: self._served}
@@ -254,7 +255,8 @@ class Hub:
                 while self._finished:
                     self._end_finished()
                 before, now = now, monotonic()
-                if self._is_over(len(events), now - before) or now - began > TURN:
+                self.is_behind = not self._is_over(len(events), now - before)
+                if not self.is_behind or now - began > TURN:
                     return
         finally:
             contexts.pop()

@@ -41,8 +41,9 @@ __all__ = ["PatientConnection", "StreamPort", "StreamTransport"]
 #: timeout is exact to half of that. A look costs 6 us.
 STALL_LOOK, STALL_PART = 1.0, 1 / 8
 
-#: Connections accepted before it is everyone else's turn: at 35 us each, some 4 ms.
-ACCEPT_TURN = 120
+#: Connections accepted before it is everyone else's turn: at 35 us each, some 4 ms. And while those that there are wait for their
+#: turn already: more would make them wait for ever longer, and in the kernel's queue newcomers cost nothing.
+ACCEPT_TURN, ACCEPT_BEHIND = 120, 8
 
 #: More than ever wait to be accepted (net.core.somaxconn is 4096 on most systems).
 MOST_WAITING = 65_536
@@ -292,9 +293,12 @@ class StreamPort(tcp.Port):
         """Accept whoever waits, as many as came last time and some more, as Twisted's own port does."""
         # The public accept() adds 0.8 us: it looks up two enumerations to describe the new socket.
         accept = self.socket._accept  # type: ignore[union-attr]  # noqa: SLF001
+        most = self.numberAccepts
+        if most <= ACCEPT_TURN and getattr(hub_for(self.reactor), "is_behind", False):
+            most = min(most, ACCEPT_BEHIND)
         accepted = 0
         try:
-            while accepted < self.numberAccepts and not self.disconnecting:
+            while accepted < most and not self.disconnecting:
                 fd, address = accept()
                 accepted += 1
                 self._welcome(socket.socket(*self._kind, fd), address)

@@ -380,7 +380,11 @@ class TLSProtocol(ProtocolWrapper):
     def _count_held(self) -> None:
         """Tell the transport how many bytes are kept here."""
         unsent = 0 if self._session is None else len(self._session.unsent)
-        self.transport.held = unsent + (len(self._records) if self._records.is_ready() else 0)
+        held = unsent + (len(self._records) if self._records.is_ready() else 0)
+        if held or getattr(
+            self.transport, "held", 0
+        ):  # an attribute of its own costs each idle connection memory
+            self.transport.held = held
 
     def _write_pieces(self, session: Session, data: bytes) -> None:
         """Write so much at a time that what is encrypted and not sent is bounded."""

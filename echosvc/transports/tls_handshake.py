@@ -29,6 +29,9 @@ FAILED, LATE, TOO_LONG, EVICTED = (
     "tls-handshake-evicted",
 )
 
+#: What is known of a client before its first message is whole.
+_NO_HELLO = ClientHello()
+
 #: A fatal alert, before anything is encrypted (RFC 8446 section 6).
 _ALERT = bytes.fromhex("15 0303 0002 02")
 _ILLEGAL_PARAMETER, _NO_APPLICATION_PROTOCOL = b"\x2f", b"\x78"
@@ -97,7 +100,7 @@ class Handshake:
         send: Callable[[bytes], None],
         give_up: Callable[[str], None],
     ) -> None:
-        self.hello = ClientHello()
+        self.hello = _NO_HELLO
         self.session: Session | None = None
         self._settings = settings
         self._transport = transport

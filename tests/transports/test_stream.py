@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from echosvc.protocols import Echo, EchoFactory
 from echosvc.transports import StreamPort, StreamTransport
 from echosvc.transports.hub import hub_for
+from echosvc.transports.stream import ACCEPT_BEHIND
 from tests.doubles import FakeReactor
 from tests.machine import family_of, needs_ipv6, no_descriptor
 from tests.waiting import until
@@ -106,6 +107,23 @@ class StreamCase(SynchronousTestCase):
 
 class PortTests(StreamCase):
     """Accepting."""
+
+    def test_fewer_while_others_wait(self) -> None:
+        """While connections wait for their turn, only some are accepted in one; before the port closes, all."""
+        factory = RecorderFactory()
+        port = self.open_port(factory)
+        for _ in range(40):
+            client = socket.create_connection(("127.0.0.1", port.getHost().port), 5)
+            self.addCleanup(client.close)
+        self.hub.is_behind = True
+        accepted = []
+        for accept in (port.doRead, port.doRead, port.accept_waiting):
+            accept()
+            accepted.append(len(factory.built))
+        for transport in [each for each in self.hub.getReaders() if isinstance(each, StreamTransport)]:
+            self.drop(transport)
+
+        self.assertEqual([ACCEPT_BEHIND, 2 * ACCEPT_BEHIND, 40], accepted)
 
     def test_tells_the_protocol_who_connects(self) -> None:
         """Host and peer are those of the connection."""
