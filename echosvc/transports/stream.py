@@ -290,7 +290,7 @@ class StreamPort(tcp.Port):
         set_stream_options(sock)
 
     def doRead(self) -> None:
-        """Accept whoever waits, as many as came last time and some more, as Twisted's own port does."""
+        """Accept connections that wait: as many as last time and some more, as Twisted's port does; few while the hub is behind."""
         # The public accept() adds 0.8 us: it looks up two enumerations to describe the new socket.
         accept = self.socket._accept  # type: ignore[union-attr]  # noqa: SLF001
         most = self.numberAccepts
@@ -310,7 +310,7 @@ class StreamPort(tcp.Port):
             self.numberAccepts = min(self.numberAccepts + 20, ACCEPT_TURN)
 
     def accept_waiting(self) -> None:
-        """Accept whoever waits already: those whose connections would be reset when the socket is closed."""
+        """Accept all connections that wait already: they would be reset when the socket is closed."""
         self.numberAccepts = MOST_WAITING
         StreamPort.doRead(self)  # a port that rests accepts them, too
 
