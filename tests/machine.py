@@ -25,6 +25,7 @@ __all__ = [
     "family_of",
     "needs_ipv6",
     "no_descriptor",
+    "open_descriptors",
 ]
 
 
@@ -73,6 +74,12 @@ needs_ipv6 = skipUnless(HAS_IPV6, "this machine has no IPv6")
 
 #: The environment of a child that becomes another user: coverage would have it write its data where that user may not.
 UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
+def open_descriptors() -> int:
+    """Count the descriptors of this process, without those that other tests have left to the garbage collector."""
+    gc.collect()
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208  # a count; Path would open it twice
 
 
 @contextmanager

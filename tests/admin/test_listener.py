@@ -20,8 +20,8 @@ from echosvc.transports.accepting import SPARE
 from echosvc.transports.hub import hub_for
 from tests.admin.test_metrics import SNAPSHOT
 from tests.doubles import FakeReactor
-from tests.listeners.cases import ListenerCase, open_descriptors
-from tests.machine import HAS_IPV6, needs_ipv6
+from tests.listeners.cases import ListenerCase
+from tests.machine import HAS_IPV6, needs_ipv6, open_descriptors
 
 
 class AdminCase(ListenerCase):

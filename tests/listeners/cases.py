@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import shutil
 import socket
 import tempfile
@@ -19,7 +17,7 @@ from echosvc.listeners import Inherited, Internet, ListenerSettings, TLSSettings
 from echosvc.listeners.sockets import Opened, open_all
 from echosvc.transports.linux import LINUX
 from tests.doubles import FakeReactor
-from tests.machine import HAS_IPV6
+from tests.machine import HAS_IPV6, open_descriptors
 
 __all__ = [
     "FOREIGN",
@@ -111,12 +109,6 @@ def _by_options(place: Internet, **more: Any) -> ListenerSettings:
 
 def _listener(place: Any, **more: Any) -> ListenerSettings:
     return ListenerSettings(**{"protocol": "echo", "origin": "--listen x", "place": place, **more})
-
-
-def open_descriptors() -> int:
-    """Count the descriptors of this process, without those that other tests have left to the garbage collector."""
-    gc.collect()
-    return len(os.listdir("/dev/fd"))  # noqa: PTH208  # a count; Path would open it twice
 
 
 class PortReactor(FakeReactor):

@@ -25,12 +25,12 @@ from tests.listeners.cases import (
     ListenerCase,
     PortReactor,
     inherited_listener,
-    open_descriptors,
     tcp_listener,
     udp_listener,
     unix_listener,
     unixgram_listener,
 )
+from tests.machine import open_descriptors
 
 #: A port that is never opened here.
 PORT = 8007

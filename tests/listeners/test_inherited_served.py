@@ -16,8 +16,9 @@ from echosvc.listeners.listener import Listener
 from echosvc.listeners.opening import open_listeners
 from echosvc.listeners.sockets import open_all, where
 from tests.doubles import FakeReactor
-from tests.listeners.cases import ListenerCase, inherited_listener, open_descriptors
+from tests.listeners.cases import ListenerCase, inherited_listener
 from tests.listeners.test_inherited import InheritedCase
+from tests.machine import open_descriptors
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

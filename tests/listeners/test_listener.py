@@ -29,13 +29,12 @@ from tests.doubles import FakeReactor, udp_socket
 from tests.listeners.cases import (
     FakeCertificates,
     ListenerCase,
-    open_descriptors,
     tcp_listener,
     udp_listener,
     unix_listener,
     unixgram_listener,
 )
-from tests.machine import OTHER_LOOPBACK
+from tests.machine import OTHER_LOOPBACK, open_descriptors
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SkipTest
 
 from echosvc.transports.linux import LINUX
 from tests.listeners.certificate_case import CertificateCase
-from tests.machine import UNMEASURED
+from tests.machine import UNMEASURED, open_descriptors
 
 #: prctl(2): not dumpable, as workers are; and memory that is writable is never executable, as the units have it.
 _SET_DUMPABLE, _SET_MDWE = 4, 65
@@ -71,11 +71,11 @@ class FileTests(CertificateCase):
         """Nothing is written to a disk, and nothing stays open."""
         if not LINUX:
             raise SkipTest("only Linux has files in memory")
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = open_descriptors()
         with mock.patch.object(tempfile, "NamedTemporaryFile", side_effect=AssertionError):
             self.serves()
 
-        self.assertEqual(before, len(list(Path("/proc/self/fd").iterdir())))
+        self.assertEqual(before, open_descriptors())
 
     def test_without_files_in_memory(self) -> None:
         """On another system, or without /proc, they are in a file of this user's that is gone at once."""

@@ -16,12 +16,11 @@ from echosvc.listeners.sockets import Opened, open_all, open_socket, where
 from echosvc.transports.linux import LINUX, SO_RCVBUFFORCE
 from tests.listeners.cases import (
     ListenerCase,
-    open_descriptors,
     tcp_listener,
     udp_listener,
     unix_listener,
 )
-from tests.machine import OTHER_LOOPBACK, family_of, needs_ipv6
+from tests.machine import OTHER_LOOPBACK, family_of, needs_ipv6, open_descriptors
 
 #: A loopback address that nobody else uses: a number that is free there for UDP is free for TCP.
 ALONE = "127.83.41.7"

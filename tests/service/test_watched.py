@@ -15,7 +15,7 @@ from echosvc.service import EchoService, open_service
 from echosvc.settings import Settings
 from echosvc.settings.admin import admin_settings
 from tests.doubles import FakeReactor
-from tests.listeners.cases import open_descriptors
+from tests.machine import open_descriptors
 from tests.service.test_echo_service import ServiceCase, settings
 
 

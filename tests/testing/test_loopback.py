@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from pathlib import Path
 from unittest import skipUnless
 
 from twisted.internet.protocol import Factory, Protocol
@@ -14,7 +13,7 @@ from echosvc.protocols import DatagramEcho, EchoFactory
 from echosvc.testing import LoopbackReactor, SocketClient, _loopback, narrow_socket
 from echosvc.transports import StreamPort
 from echosvc.transports.linux import LINUX
-from tests.machine import needs_ipv6
+from tests.machine import needs_ipv6, open_descriptors
 from tests.waiting import until
 
 
@@ -107,7 +106,7 @@ class ReactorTests(LoopbackCase):
 
     def test_leaves_nothing_open(self) -> None:
         """No descriptor and no timed call is left when it has been closed."""
-        before = len(list(Path("/dev/fd").iterdir()))
+        before = open_descriptors()
         reactor = LoopbackReactor()
         port = reactor.listenTCP(0, EchoFactory(), interface="127.0.0.1")
         sock = socket.create_connection(("127.0.0.1", port.getHost().port))
@@ -116,7 +115,7 @@ class ReactorTests(LoopbackCase):
         reactor.close()
         sock.close()
 
-        self.assertEqual(len(list(Path("/dev/fd").iterdir())), before)
+        self.assertEqual(open_descriptors(), before)
         self.assertFalse(call.active())
 
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import socket
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.address import UNIXAddress
@@ -336,8 +335,3 @@ class UnixTests(SynchronousTestCase):
         self.port.write(b"first", f"{self.folder}/c")
 
         self.assertEqual(client.recv(9), b"first")
-
-
-def _descriptors() -> int:
-    """Count this process's open descriptors."""
-    return len(list(Path("/dev/fd").iterdir()))

@@ -17,6 +17,7 @@ from echosvc.transports.linux import LINUX, SCM_CREDENTIALS
 from echosvc.transports.unix_names import UnixPeer, sender
 from tests.certificates import folder_for
 from tests.doubles import FakeReactor
+from tests.machine import open_descriptors
 from tests.transports.ports import Recorder
 
 #: A user that is not the one who runs the tests.
@@ -87,17 +88,17 @@ class AnswerTests(NameCase):
     def test_many_of_them(self) -> None:
         """However many datagrams come in together; no descriptor is left."""
         self.port.doRead()
-        before = len(os.listdir("/dev/fd"))  # noqa: PTH208  # names, not paths
+        before = open_descriptors()
         one, two = (self.client(self.folder / name) for name in ("1", "2"))
         for number in range(3):
             for client in (one, two):
                 client.sendto(b"%d" % number, self.address)
-        during = len(os.listdir("/dev/fd")) - 2  # noqa: PTH208  # likewise
+        during = open_descriptors() - 2
         self.port.doRead()
 
         for client in (one, two):
             self.assertEqual([b"0", b"1", b"2"], [client.recv(9) for _ in range(3)])
-        self.assertEqual((before, before), (during, len(os.listdir("/dev/fd")) - 2))  # noqa: PTH208  # likewise
+        self.assertEqual((before, before), (during, open_descriptors() - 2))
 
     def test_a_relative_name(self) -> None:
         """It would lead to another socket from our own folder: it is never answered."""
@@ -192,7 +193,7 @@ class LookTests(NameCase):
     def test_what_cannot_be_looked_at(self) -> None:
         """The error is counted, and no descriptor is left."""
         self.ask(self.folder / "c")
-        before = len(os.listdir("/dev/fd"))  # noqa: PTH208  # names, not paths
+        before = open_descriptors()
 
         def fail(_: int) -> os.stat_result:
             raise OSError(errno.EIO, "broken")
@@ -201,7 +202,7 @@ class LookTests(NameCase):
         self.port.doRead()
 
         self.assertEqual({"send-EIO": 1}, self.port.drops)
-        self.assertEqual(before, len(os.listdir("/dev/fd")))  # noqa: PTH208  # likewise
+        self.assertEqual(before, open_descriptors())
 
 
 class SenderTests(SynchronousTestCase):

@@ -21,7 +21,7 @@ from echosvc.workers.process import CONTROL, FIRST_SOCKET, START, Load, WorkerPr
 from echosvc.workers.pulse import SILENT
 from echosvc.workers.relay import pack_event
 from tests.doubles import udp_socket
-from tests.listeners.cases import open_descriptors
+from tests.machine import open_descriptors
 from tests.workers.doubles import StartingReactor, UnixTransport, ended, killed
 
 
