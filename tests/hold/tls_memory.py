@@ -56,7 +56,7 @@ FEW = 100
 SETTLED = 12.0
 
 #: How many unfinished handshakes there are beside honest clients, how many of those come, and seconds that each may wait.
-MANY, HONEST, WAIT = 3000, 20, 5.0
+MANY, HONEST, WAIT = 1000, 20, 5.0
 
 #: Two sources, all of 127.0.0.0/8 being ours.
 HERE, ELSEWHERE = "127.0.0.2", "127.0.0.3"
