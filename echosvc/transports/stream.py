@@ -317,8 +317,7 @@ class StreamPort(tcp.Port):
     def _welcome(self, sock: socket.socket, address: SockAddr) -> None:
         """Connect an accepted socket with a protocol. What the protocol raises ends its connection, and no other."""
         transport = ticket = None
-        if self.addressFamily == socket.AF_INET6:
-            address = from_mapped(address)  # once: its text is then kept once for each connection
+        address = from_mapped(address) if self.addressFamily == socket.AF_INET6 else address  # once
         if self._prepare_accepted is not None:
             self._prepare_accepted(sock)
         try:
